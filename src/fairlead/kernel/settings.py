@@ -1,0 +1,187 @@
+"""One frozen model of everything that can be configured.
+
+Read once, in the composition root: environment (`FAIRLEAD_…`, nested names joined by `__`), then
+the TOML file named by `FAIRLEAD_CONFIG` (default `fairlead.toml` where it exists), then defaults.
+An unknown key is an error, not a shrug.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from fairlead.kernel.errors import SettingsInvalid
+
+PREFIX = "FAIRLEAD_"
+# Read by the command line itself (where the server is, who is calling), not by the server.
+CLIENT_VARIABLES = {"FAIRLEAD_CONFIG", "FAIRLEAD_URL", "FAIRLEAD_TOKEN", "FAIRLEAD_PROJECT"}
+
+
+def _data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")  # noqa: TID251
+    return Path(base) / "fairlead"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(_Section):
+    """Where the API listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=0, le=65535)
+
+
+class ObjectSettings(_Section):
+    """Where state versions and reports are kept."""
+
+    url: str | None = None  # file:///path, s3://bucket/prefix, memory:// ; default: folder in data_dir
+    endpoint_url: str | None = None  # an S3 other than AWS's
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+
+
+class McpSettings(_Section):
+    """How AWS MCP servers are reached."""
+
+    transport: Literal["stdio", "http"] = "stdio"  # local pool, or a streamable-HTTP endpoint
+    url: str | None = None  # http only: where it is
+    read_url: str | None = None  # http only: a read-only endpoint; default: `url`
+    command: tuple[str, ...] | None = None  # stdio only: another server or mcp-proxy-for-aws
+    tool: str = "call_aws"  # the managed server calls it aws___call_aws
+    readers: int = Field(default=1, ge=1, le=32)  # processes
+    writers: int = Field(default=2, ge=1, le=32)  # processes
+    call_timeout_s: float = Field(default=60.0, gt=0)
+    calls_per_second: float = Field(default=20.0, gt=0)
+
+
+class AwsSettings(_Section):
+    """The account that changes are applied to."""
+
+    region: str = "us-east-1"
+    endpoint_url: str | None = None  # the sandbox's address; default: AWS itself
+    profile: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    mcp: McpSettings = McpSettings()
+
+
+class RunSettings(_Section):
+    """How runs are executed and kept."""
+
+    approval_deadline_s: float = Field(default=86_400.0, gt=0)  # default of a project
+    apply_parallelism: int = Field(default=10, ge=1, le=64)
+    retention_days: int = Field(default=90, ge=1)
+    poll_s: float = Field(default=0.25, gt=0)  # how often waiting runs look (SQLite; PostgreSQL notifies)
+    liveness_interval_s: float = Field(default=3.0, gt=0)
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(default_factory=_data_dir)
+    toolenv_dir: Path | None = None  # default: data_dir/toolenvs
+    database_url: SecretStr | None = None  # default: SQLite in data_dir
+    http: HttpSettings = HttpSettings()
+    objects: ObjectSettings = ObjectSettings()
+    aws: AwsSettings = AwsSettings()
+    runs: RunSettings = RunSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+    max_template_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+
+    @property
+    def database(self) -> str:
+        """URL of the database, secret included."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'fairlead.db'}"
+
+    @property
+    def objects_url(self) -> str:
+        """URL of the object store."""
+        return self.objects.url or (self.data_dir / "objects").absolute().as_uri()
+
+    @property
+    def toolenvs(self) -> Path:
+        """Folder of the environments of external programs."""
+        return self.toolenv_dir or self.data_dir / "toolenvs"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then what was passed in (the file)."""
+        return env_settings, init_settings
+
+
+def _file_values() -> tuple[dict[str, Any], Path | None]:
+    named = os.environ.get("FAIRLEAD_CONFIG")  # noqa: TID251
+    path = Path(named) if named else Path("fairlead.toml")
+    if not path.exists():
+        if named:
+            raise SettingsInvalid(
+                f"The configuration file {path} does not exist.",
+                remedy="Correct FAIRLEAD_CONFIG or unset it.",
+                path=str(path),
+            )
+        return {}, None
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), path
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            f"{path} is not valid TOML: {error}", remedy="Correct the line it names.", path=str(path)
+        ) from error
+
+
+def _unknown_variables() -> list[str]:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in os.environ  # noqa: TID251
+        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES and name.split("__")[0] not in known
+    )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process. Raises SettingsInvalid, naming every key that is wrong."""
+    values, path = _file_values()
+    if unknown := _unknown_variables():
+        raise SettingsInvalid(
+            f"Unknown settings in the environment: {', '.join(unknown)}.",
+            remedy="See docs/reference/settings.md for the names.",
+            keys=unknown,
+        )
+    try:
+        return Settings(**{**values, **overrides})
+    except ValidationError as error:
+        # The offending *value* is left out: it may be a secret.
+        faults = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        ]
+        raise SettingsInvalid(
+            "; ".join(faults),
+            remedy="See docs/reference/settings.md for names and forms.",
+            source=str(path) if path else "environment",
+            faults=faults,
+        ) from None

@@ -1,0 +1,86 @@
+"""Logs and metrics: the only way. Events are dotted names with fields, never prose, never secrets."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("fairlead")
+
+_SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "credential")
+_SAFE_WORDS = ("client_token", "request_token", "token_id")  # idempotency tokens open nothing
+
+
+def _redact(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Last line of defence: a field named like a secret never reaches the log."""
+    for key in event:
+        if key not in _SAFE_WORDS and any(word in key.lower() for word in _SECRET_WORDS):
+            event[key] = "[redacted]"
+    return event
+
+
+def configure(*, level: str = "info", form: Literal["json", "text"] = "json") -> None:
+    """Log to standard error from now on; libraries from warnings upwards."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.root
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING))
+
+
+registry = CollectorRegistry()
+_counters: dict[str, Counter] = {}
+_histograms: dict[str, Histogram] = {}
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+def count(name: str, amount: float = 1, labels: Mapping[str, str] | None = None) -> None:
+    """Add to the counter `name` (a constant); label values come from small closed sets."""
+    labels = labels or {}
+    if name not in _counters:
+        _counters[name] = Counter(name, name.replace("_", " "), sorted(labels), registry=registry)
+    counter = _counters[name]
+    (counter.labels(**labels) if labels else counter).inc(amount)
+
+
+def observe(name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+    """Record `value` (seconds, bytes: the name says which) in the histogram `name` (a constant)."""
+    labels = labels or {}
+    if name not in _histograms:
+        _histograms[name] = Histogram(
+            name, name.replace("_", " "), sorted(labels), registry=registry, buckets=_BUCKETS
+        )
+    histogram = _histograms[name]
+    (histogram.labels(**labels) if labels else histogram).observe(value)
+
+
+def exposition() -> bytes:
+    """All metrics in the Prometheus text format."""
+    return generate_latest(registry)
