@@ -42,3 +42,21 @@ lock: $(UV) ## resolve the pinned, hashed sets again
 	$(COMPILE) requirements/fairlead.in -c requirements/dev.txt -o requirements/fairlead.txt
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) --no-deps requirements/schemas.in -o requirements/schemas.txt
+
+TOOLENVS := $(CURDIR)/.toolenvs
+export FAIRLEAD_TOOLENV_DIR ?= $(TOOLENVS)
+
+demo: $(STAMP) ## the main job on a local AWS: plan, approve, apply, change, verify
+	@$(BIN)/fairlead demo --data-dir build/demo --toolenvs "$(FAIRLEAD_TOOLENV_DIR)"
+
+test: $(STAMP) ## every test; servers that it needs are started and stopped by the tests
+	@$(BIN)/python -m pytest
+
+bench: $(STAMP) ## figures, as `name value unit` lines and in build/bench.json
+	@$(BIN)/python -m tests.benchmarks
+
+serve: $(STAMP) ## API, worker and a local AWS on loopback
+	@$(BIN)/fairlead serve --sandbox
+
+clean: ## remove what the other verbs made here
+	rm -rf .venv .uv .toolenvs build .mypy_cache .ruff_cache .pytest_cache .hypothesis

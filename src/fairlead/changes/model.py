@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -140,6 +141,8 @@ class Cost:
     after_usd: float | None
     source: str | None = None
     as_of: str | None = None  # date of the price list, ISO
+    note: str | None = None  # why it is unknown or partial: "usage-based", "region not in the table"
+    unknown: tuple[str, ...] = ()  # of a plan: logical ids whose price is unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,9 @@ class Change:
     depends_on: tuple[str, ...] = ()
     identifier: str | None = None  # physical id of what stands today
     via: Via = Via.CLOUD_CONTROL
+    delete_first: bool = False  # a replacement whose fixed name the old resource still holds
+    retain: bool = False  # the old resource is left standing (DeletionPolicy or UpdateReplacePolicy)
+    previous_type: str | None = None  # set where the logical id stood for another type before
     notes: tuple[str, ...] = ()  # e.g. retained, fallback announced, drift found
     risk: Risk | None = None
     cost: Cost | None = None
@@ -170,3 +176,93 @@ class Plan:
     digest: str  # of what is approved: actions, identifiers, before and after; not of times or prices
     base_version: int  # state version that the plan was made on, 0 = none
     fingerprints: Mapping[str, str] = field(default_factory=dict)  # logical id -> digest of live
+
+
+class PlanStatus(StrEnum):
+    """Where a plan stands. `planning` and `applying` have a run at work."""
+
+    PLANNING = "planning"
+    NO_CHANGES = "no_changes"
+    PENDING = "pending"  # waits for approval
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"  # its deadline passed before it was approved or applied
+    CANCELLED = "cancelled"
+    APPLYING = "applying"
+    APPLIED = "applied"
+    PARTIAL = "partially_applied"
+    STALE = "stale"  # the world moved after planning; plan again
+    FAILED = "failed"
+
+
+NEXT: Mapping[PlanStatus, frozenset[PlanStatus]] = {
+    PlanStatus.PLANNING: frozenset(
+        {
+            PlanStatus.NO_CHANGES,
+            PlanStatus.PENDING,
+            PlanStatus.APPROVED,
+            PlanStatus.CANCELLED,
+            PlanStatus.FAILED,
+        }
+    ),
+    PlanStatus.PENDING: frozenset(
+        {PlanStatus.APPROVED, PlanStatus.REJECTED, PlanStatus.EXPIRED, PlanStatus.CANCELLED}
+    ),
+    PlanStatus.APPROVED: frozenset(
+        {PlanStatus.APPLYING, PlanStatus.REJECTED, PlanStatus.EXPIRED, PlanStatus.CANCELLED}
+    ),
+    PlanStatus.APPLYING: frozenset(
+        {PlanStatus.APPLIED, PlanStatus.PARTIAL, PlanStatus.STALE, PlanStatus.FAILED, PlanStatus.CANCELLED}
+    ),
+}
+"""Every move that a plan may make; a status without an entry is final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """A plan as Fairlead keeps it: what was asked, what was found, who decided."""
+
+    project_id: str
+    number: int  # counts up from 1 in its project
+    status: PlanStatus
+    author_id: str
+    author: str
+    description: str
+    destroy: bool
+    template_key: str | None  # object that holds the template text
+    parameters: str  # sealed JSON: values may be secret
+    created_at: datetime
+    deadline_at: datetime
+    run_id: str | None = None
+    digest: str | None = None
+    base_version: int | None = None
+    risk: RiskLevel | None = None
+    document: Json = None  # the plan as shown; see docs/reference/http-api.md
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    comment: str | None = None
+    apply_run_id: str | None = None
+    state_version: int | None = None
+    problem: Json = None  # why it failed, is stale, or was applied only in part
+
+
+class NodeStatus(StrEnum):
+    """Where one call of an apply stands."""
+
+    INTENDED = "intended"  # written before the call: from now on the effect may exist
+    SUBMITTED = "submitted"  # AWS has accepted it under a request token
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One call of an apply, written down before it is made and after it is answered."""
+
+    run_id: str
+    node: str  # "create:Web", "delete:Web"
+    client_token: str
+    status: NodeStatus
+    request_token: str | None = None
+    identifier: str | None = None
+    error: Json = None

@@ -185,3 +185,8 @@ def load_settings(**overrides: Any) -> Settings:
             source=str(path) if path else "environment",
             faults=faults,
         ) from None
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """The environment for a process of ours that this one starts: our own, and `extra` settings."""
+    return {**os.environ, **extra}  # noqa: TID251

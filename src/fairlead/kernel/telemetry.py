@@ -14,10 +14,15 @@ _SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "cred
 _SAFE_WORDS = ("client_token", "request_token", "token_id")  # idempotency tokens open nothing
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a field of this name would hold a secret."""
+    return name not in _SAFE_WORDS and any(word in name.lower() for word in _SECRET_WORDS)
+
+
 def _redact(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     """Last line of defence: a field named like a secret never reaches the log."""
     for key in event:
-        if key not in _SAFE_WORDS and any(word in key.lower() for word in _SECRET_WORDS):
+        if is_secret_name(key):
             event[key] = "[redacted]"
     return event
 

@@ -1,0 +1,1 @@
+"""What the registry schemas cannot tell about AWS types: references, equality, secrets."""

@@ -1,0 +1,1 @@
+"""Revisions, in order; one that has shipped is never edited."""
