@@ -84,6 +84,7 @@ def test_odd_names_reach_no_database(world: World) -> None:
     assert world.call(admin, "GET", "/projects/odd").json()["settings"] == {
         "region": None,
         "account_id": None,
+        "environment": None,
         "state_prefix": None,
         "approval_deadline_s": None,
         "auto_approval_rules": [{"a": "nul\x00"}],

@@ -5,11 +5,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.changes.apply import Call, Work, client_token, nodes, patch, recorded_of, snapshot
+from fairlead.changes.apply import (
+    Call,
+    Work,
+    client_token,
+    nodes,
+    patch,
+    recorded_of,
+    snapshot,
+    wants_snapshot,
+)
 from fairlead.changes.model import Action, Change, Desired, PropertyChange, Recorded, Replacement
 from fairlead.changes.state import ResourceStatus, State, StateResource, StateVersion, state_resource
 
@@ -231,16 +241,15 @@ def standing(logical_id: str, identifier: str, *, superseded: bool = False) -> S
     )
 
 
-def recorded_after(
-    changes: Sequence[Change], base: Sequence[StateResource], ended: dict[str, tuple[str, str | None]]
-) -> dict[str, str]:
-    """`logical id` (or `logical id~identifier` where superseded) → `identifier status`."""
+def work_of(changes: Sequence[Change], base: Sequence[StateResource], *wanted: Desired) -> Work:
+    """An apply of `changes` on `base`; templates want plain queues where `wanted` does not say more."""
     state = state_of(*base) if base else None
     known = recorded_of(state)
-    work = Work(
+    plain = {c.logical_id: desired(c.logical_id) for c in changes if c.action is not Action.DELETE}
+    return Work(
         changes=tuple(changes),
         graph=nodes(changes, known),
-        desired={c.logical_id: desired(c.logical_id) for c in changes if c.action is not Action.DELETE},
+        desired=plain | {item.logical_id: item for item in wanted},
         recorded=known,
         base=state,
         live={},
@@ -251,6 +260,13 @@ def recorded_after(
         number=1,
         digest="d",
     )
+
+
+def recorded_after(
+    changes: Sequence[Change], base: Sequence[StateResource], ended: dict[str, tuple[str, str | None]]
+) -> dict[str, str]:
+    """`logical id` (or `logical id~identifier` where superseded) → `identifier status`."""
+    work = work_of(changes, base)
     ends: dict[str, dict[str, Any]] = {
         name: {
             "status": status,
@@ -355,3 +371,67 @@ def test_the_state_says_what_happened(
     expected: dict[str, str],
 ) -> None:
     assert recorded_after([planned], base, ended) == expected
+
+
+# --- last snapshots ------------------------------------------------------------------------------
+
+VOLUME, QUEUE = "AWS::EC2::Volume", "AWS::SQS::Queue"
+
+
+def kept_by(deletion: str, type_name: str = VOLUME) -> StateResource:
+    """Resource A as recorded with this DeletionPolicy."""
+    return msgspec.structs.replace(OLD, type=type_name, deletion_policy=deletion)
+
+
+def replaced_by(policy: str) -> Desired:
+    return replace(desired("A"), type=VOLUME, update_replace_policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("planned", "old", "new", "expected"),
+    [
+        pytest.param(REMOVE, kept_by("Snapshot"), (), True, id="deletion, policy Snapshot"),
+        pytest.param(REMOVE, kept_by("Delete"), (), False, id="deletion, policy Delete"),
+        pytest.param(
+            REPLACE, kept_by("Delete"), (replaced_by("Snapshot"),), True, id="replacement, Snapshot"
+        ),
+        pytest.param(
+            IN_PLACE, kept_by("Delete"), (replaced_by("Snapshot"),), True, id="the old one goes first"
+        ),
+        pytest.param(
+            REPLACE,
+            kept_by("Snapshot"),
+            (replaced_by("Delete"),),
+            False,
+            id="only the new UpdateReplacePolicy counts in a replacement",
+        ),
+        pytest.param(
+            REPLACE,
+            kept_by("Delete", QUEUE),
+            (replaced_by("Snapshot"),),
+            False,
+            id="the old one is of a type without snapshots",
+        ),
+    ],
+)
+def test_the_policy_in_force_decides_about_a_last_snapshot(
+    planned: Change, old: StateResource, new: tuple[Desired, ...], expected: bool
+) -> None:
+    assert wants_snapshot(work_of([planned], [old], *new), planned) is expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("Snapshot", "Snapshot"), ("Retain", "Retain"), ("Delete", "RetainExceptOnCreate")]
+)
+def test_a_replaced_resource_that_could_not_be_removed_stays_as_safe_as_it_was(
+    policy: str, kept: str
+) -> None:
+    # Its snapshot failed, say. The next plan deletes it, by then under its DeletionPolicy.
+    work = work_of([REPLACE], [kept_by("RetainExceptOnCreate")], replaced_by(policy))
+    made = {"identifier": "new", "properties": {}, "observed": {}}
+    ends: dict[str, dict[str, Any]] = {
+        "create:A": {"status": "succeeded", "result": made},
+        "delete:A": {"status": "failed", "problem": {}},
+    }
+    after = snapshot(work, ends, {}, region="us-east-1", now=NOW, actor="ann", run_id="r")
+    assert [item.deletion_policy for item in after.resources if item.superseded] == [kept]

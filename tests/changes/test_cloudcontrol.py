@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -15,8 +16,10 @@ import pytest_asyncio
 
 from fairlead.changes import cloudcontrol
 from fairlead.changes.awsapi import answers
+from fairlead.changes.awsapi.snapshots import KINDS
 from fairlead.changes.cloudcontrol import Progress, Resources
 from fairlead.changes.model import Via
+from fairlead.changes.types.traits import SNAPSHOT_TYPES
 from fairlead.kernel import telemetry
 from fairlead.kernel.clock import iso, utc_now
 from fairlead.kernel.resilience import DeadlineExceeded
@@ -332,3 +335,101 @@ async def test_pauses_between_polls_grow_to_five_seconds() -> None:
 
 async def test_the_folder_of_the_launcher_travels_with_the_package() -> None:
     assert (Path(cloudcontrol.__file__).parent / "awsapi" / "launch.py").is_file()
+
+
+# Last snapshots, of resources that their own services made.
+
+VOLUME, GROUP, DATABASE = "AWS::EC2::Volume", "AWS::ElastiCache::ReplicationGroup", "AWS::RDS::DBInstance"
+
+
+def made_natively(sandbox: SandboxProcess, type_name: str) -> str:
+    """A resource of the type, made by its own service; its identifier."""
+
+    def client(service: str) -> Any:
+        return boto3.client(service, **sandbox.aws())
+
+    name = re.sub(r"\W+", "-", type_name).lower()
+    login = {"MasterUsername": "owner", "MasterUserPassword": "password-12"}
+    match type_name:
+        case "AWS::RDS::DBInstance":
+            client("rds").create_db_instance(
+                DBInstanceIdentifier=name,
+                Engine="postgres",
+                DBInstanceClass="db.t3.micro",
+                AllocatedStorage=20,
+                **login,
+            )
+        case "AWS::RDS::DBCluster":
+            client("rds").create_db_cluster(DBClusterIdentifier=name, Engine="aurora-postgresql", **login)
+        case "AWS::Neptune::DBCluster":
+            client("neptune").create_db_cluster(DBClusterIdentifier=name, Engine="neptune")
+        case "AWS::EC2::Volume":
+            return str(client("ec2").create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
+        case "AWS::ElastiCache::ReplicationGroup":
+            name = "group"
+            client("elasticache").create_replication_group(
+                ReplicationGroupId=name,
+                ReplicationGroupDescription="x",
+                Engine="redis",
+                CacheNodeType="cache.t3.micro",
+                NumCacheClusters=1,
+            )
+        case "AWS::ElastiCache::CacheCluster":
+            name = "cache"
+            client("elasticache").create_cache_cluster(
+                CacheClusterId=name, Engine="redis", CacheNodeType="cache.t3.micro", NumCacheNodes=1
+            )
+    return name
+
+
+def snapshots_of(sandbox: SandboxProcess, type_name: str) -> list[tuple[str, str]]:
+    """Identifier and status of every snapshot, asked of the service itself."""
+    kind = KINDS[type_name]
+    client = boto3.client(kind.service, **sandbox.aws())
+    found = getattr(client, kind.look.replace("-", "_"))(
+        **({"OwnerIds": ["self"]} if type_name == VOLUME else {})
+    )
+    return [(item[kind.identifier], item[kind.status]) for item in found[kind.listed]]
+
+
+def hits(sandbox: SandboxProcess) -> list[int]:
+    """How often each fault that is in force has struck."""
+    with urllib.request.urlopen(f"{sandbox.endpoint_url}/_fairlead/faults") as answer:
+        return [fault["hits"] for fault in json.load(answer)["faults"]]
+
+
+# The sandbox has no Redshift, and its DocumentDB has no snapshots.
+SNAPSHOTS = sorted(SNAPSHOT_TYPES - {"AWS::Redshift::Cluster", "AWS::DocDB::DBCluster"})
+
+
+@pytest.mark.parametrize("type_name", SNAPSHOTS)
+async def test_a_snapshot_is_taken_once_per_token(
+    resources: Resources, sandbox: SandboxProcess, type_name: str
+) -> None:
+    identifier = made_natively(sandbox, type_name)
+    before = snapshots_of(sandbox, type_name)
+    first = await resources.snapshot(type_name, identifier, client_token="one", deadline_s=SOON)
+    again = await resources.snapshot(type_name, identifier, client_token="one", deadline_s=SOON)
+    assert first == again
+    other = await resources.snapshot(type_name, identifier, client_token="two", deadline_s=SOON)
+    assert other != first
+    new = set(snapshots_of(sandbox, type_name)) - set(before)
+    assert {name for name, _ in new} == {first, other}
+    assert {status for _, status in new} <= {"available", "completed"}
+
+
+@pytest.mark.parametrize("type_name", [DATABASE, GROUP])
+async def test_what_is_gone_gets_no_snapshot(resources: Resources, type_name: str) -> None:
+    assert await resources.snapshot(type_name, "nobody", client_token="x", deadline_s=SOON) is None
+
+
+async def test_a_volumes_snapshot_whose_answer_is_lost_is_taken_once(
+    resources: Resources, sandbox: SandboxProcess, faults: Any
+) -> None:
+    volume = made_natively(sandbox, VOLUME)
+    faults({"kind": "lost_answer", "operation": "CreateSnapshot", "count": 1})
+    taken = await resources.snapshot(VOLUME, volume, client_token="lost", deadline_s=SOON)
+    client = boto3.client("ec2", **sandbox.aws())
+    found = client.describe_snapshots(Filters=[{"Name": "volume-id", "Values": [volume]}])["Snapshots"]
+    assert [item["SnapshotId"] for item in found] == [taken]
+    assert hits(sandbox) == [1], "the answer was not lost"

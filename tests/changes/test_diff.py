@@ -275,6 +275,20 @@ def test_deletion_follows_the_recorded_policy(policy: str, retain: bool, note: s
     assert any(note in text for text in change.notes) if note else not change.notes
 
 
+@pytest.mark.parametrize(
+    ("type_name", "note"),
+    [
+        ("RDS::DBInstance", "a last snapshot is taken before"),
+        (TABLE, "AWS::DynamoDB::Table has no snapshots"),
+    ],
+)
+def test_the_plan_says_whether_a_last_snapshot_is_possible(type_name: str, note: str) -> None:
+    new = desired("Data", "RDS::DBInstance", on_replace="Snapshot", DBInstanceIdentifier="b")
+    change = only(plan([new], [recorded("Data", type_name, DBInstanceIdentifier="a")]))
+    assert change.action is Action.REPLACE
+    assert any(note in text for text in change.notes)
+
+
 def test_a_resource_deleted_outside_is_made_again() -> None:
     made = plan([desired("Q", QUEUE, DelaySeconds=5)], [recorded("Q", QUEUE, DelaySeconds=5)], {"Q": None})
     change = only(made)

@@ -407,3 +407,46 @@ def test_a_damaged_state_is_reported_and_recovered(product: Product) -> None:
     assert (written["version"], written["recovered_from"]) == (3, 1)
     # The plan on the recovered state sees what is really there.
     assert planned(ann, "damaged", template(Q=queue(DelaySeconds=2)))["status"] in ("no_changes", "pending")
+
+
+def test_a_database_is_deleted_only_after_its_last_snapshot_is_there(product: Product) -> None:
+    ann, bob = members(product, "last")
+    database = {
+        "Type": "AWS::RDS::DBInstance",
+        "DeletionPolicy": "Snapshot",
+        "Properties": {
+            "DBInstanceIdentifier": "last-db",
+            "Engine": "postgres",
+            "DBInstanceClass": "db.t3.micro",
+            "AllocatedStorage": "20",
+            "MasterUsername": "owner",
+            "ManageMasterUserPassword": True,
+        },
+    }
+    assert done(ann, bob, "last", template(Db=database, Q=queue()))["status"] == "applied"
+    rds = product.aws("rds")
+    made = planned(ann, "last", template(Q=queue()))
+    approve(bob, "last", made)
+    faults(product, kind="throttle", operation="CreateDBSnapshot", count=0)
+    try:
+        ended = apply(ann, "last", made)
+    finally:
+        faults(product)
+    [failed] = [event for event in ann.events(ended["apply_run_id"]) if event["type"] == "node.failed"]
+    assert failed["data"]["problem"]["code"] == "changes.snapshot_failed"
+    assert [item["DBInstanceIdentifier"] for item in rds.describe_db_instances()["DBInstances"]].count(
+        "last-db"
+    ) == 1
+    again = planned(ann, "last", template(Q=queue()))
+    assert actions(again) == {"Db": "delete"}
+    approve(bob, "last", again)
+    ended = apply(ann, "last", again)
+    assert ended["status"] == "applied"
+    [taken] = [
+        event["data"] for event in ann.events(ended["apply_run_id"]) if event["type"] == "node.snapshot"
+    ]
+    [snapshot] = rds.describe_db_snapshots(DBInstanceIdentifier="last-db")["DBSnapshots"]
+    assert (snapshot["DBSnapshotIdentifier"], snapshot["Status"]) == (taken["snapshot"], "available")
+    assert "last-db" not in [
+        item["DBInstanceIdentifier"] for item in rds.describe_db_instances()["DBInstances"]
+    ]

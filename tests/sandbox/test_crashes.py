@@ -95,9 +95,7 @@ def insist(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(BotoCoreError):
-            # When a server dies between head and body, botocore gives an empty answer, not an error.
-            if event := call().get("ProgressEvent"):
-                return dict(event)
+            return dict(call()["ProgressEvent"])
     raise AssertionError("the sandbox did not come back")
 
 

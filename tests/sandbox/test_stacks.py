@@ -92,6 +92,20 @@ def test_what_a_stack_made_is_seen_by_cloud_control(aws: Aws) -> None:
     assert aws.get("AWS::EC2::Instance", resource["PhysicalResourceId"])["InstanceType"] == "t3.micro"
 
 
+def test_a_stack_replaces_an_instance_whose_image_changes(aws: Aws) -> None:
+    cloudformation, ids = aws.client("cloudformation"), []
+    for change, image in (
+        (cloudformation.create_stack, "ami-11111111"),
+        (cloudformation.update_stack, "ami-22222222"),
+    ):
+        change(StackName="box", TemplateBody=template("AWS::EC2::Instance", ImageId=image))
+        assert status(aws, "box") in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+        (resource,) = cloudformation.describe_stack_resources(StackName="box")["StackResources"]
+        ids.append(resource["PhysicalResourceId"])
+    assert aws.identifiers("AWS::EC2::Instance") == [ids[1]]
+    assert aws.get("AWS::EC2::Instance", ids[1])["ImageId"] == "ami-22222222"
+
+
 def test_a_stack_that_cannot_be_made_says_why(aws: Aws) -> None:
     body = template("AWS::EC2::Subnet", VpcId="vpc-nothing", CidrBlock="10.0.0.0/24")
     aws.client("cloudformation").create_stack(StackName="broken", TemplateBody=body)

@@ -27,6 +27,7 @@ _STACK_TOKEN = "cfn:"  # Cloud Control's own tokens hold no colon  # noqa: S105
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _LONGEST_HINT_S = 60.0
 _SNAPSHOT_BEGINS_S = 600.0  # a backup or a change that is under way comes first
+_HALF_ANSWERS = 3  # tries
 _TOGETHER_S = 0.05  # polls due this close to each other go out in one batch
 
 
@@ -256,14 +257,19 @@ class Resources:
 
     async def _submit(self, asked: str) -> Progress:
         # Its client token makes it safe: AWS answers a repeated request with the first one's progress.
-        return _progress((await self._gateway.write(asked, safe_to_retry=True))["ProgressEvent"])
+        for _ in range(_HALF_ANSWERS):
+            answer = await self._gateway.write(asked, safe_to_retry=True)
+            # A connection that breaks behind the head of an answer looks like an empty success.
+            if "ProgressEvent" in answer:
+                return _progress(answer["ProgressEvent"])
+        raise answers.NoAnswer("AWS answered without saying how far the request is.")
 
     async def _snapshot(self, type_name: str, source: str, name: str) -> str | None:
         clock = asyncio.get_running_loop().time
         patience, pause_s = clock() + _SNAPSHOT_BEGINS_S, _FIRST_PAUSE_S
         begun, refused = False, None
         while True:
-            found = await self._look_for_snapshot(type_name, name)
+            found = await self._look_for_snapshot(type_name, name, begun)
             if found.state is snapshots.State.READY:
                 return found.identifier
             if found.state is snapshots.State.FAILED:
@@ -279,12 +285,12 @@ class Resources:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.6, _LONGEST_PAUSE_S)
 
-    async def _look_for_snapshot(self, type_name: str, name: str) -> snapshots.Found:
+    async def _look_for_snapshot(self, type_name: str, name: str, begun: bool) -> snapshots.Found:
         try:
             answer = await self._gateway.read(snapshots.look(type_name, name, self._region))
         except FairleadError as error:
-            if resilience.may_repeat(error):
-                # No answer says nothing about the snapshot: neither that it is there nor that it is not.
+            if begun and resilience.may_repeat(error):
+                # No answer says nothing about the snapshot: the caller's own deadline ends the wait.
                 return snapshots.Found(state=snapshots.State.PENDING)
             return snapshots.found(type_name, error)
         return snapshots.found(type_name, answer)
@@ -522,7 +528,11 @@ def _moment(text: str) -> datetime:
 def _status(token: str, outcome: Json | FairleadError) -> Progress | FairleadError:
     if token.startswith(_STACK_TOKEN):
         return _stack_status(token, outcome)
-    return outcome if isinstance(outcome, FairleadError) else _progress(outcome["ProgressEvent"])
+    if isinstance(outcome, FairleadError):
+        return outcome
+    if "ProgressEvent" not in outcome:
+        return answers.NoAnswer("AWS answered without saying how far the request is.")
+    return _progress(outcome["ProgressEvent"])
 
 
 def _properties(outcome: Json | FairleadError) -> Properties | None:

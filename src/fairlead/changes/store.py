@@ -35,6 +35,14 @@ plans = sa.Table(
     sa.Column("apply_run_id", sa.String(64)),
     sa.Column("state_version", sa.Integer),
     sa.Column("problem", sa.JSON),
+    # The database itself refuses two applies of one project at once.
+    sa.Index(
+        "uq_plans_applying",
+        "project_id",
+        unique=True,
+        sqlite_where=sa.text("status = 'applying'"),
+        postgresql_where=sa.text("status = 'applying'"),
+    ),
 )
 
 # What a person (or a rule) said about a digest. It outlives the plan it was said of, until it is
@@ -165,15 +173,21 @@ def move_plan(conn: sa.Connection, plan: PlanRecord, to: PlanStatus, **values: A
             remedy="Plan again.",
             status=plan.status.value,
         )
-    changed = conn.execute(
-        sa.update(plans)
-        .where(
-            plans.c.project_id == plan.project_id,
-            plans.c.number == plan.number,
-            plans.c.status == plan.status.value,
+    try:
+        changed = conn.execute(
+            sa.update(plans)
+            .where(
+                plans.c.project_id == plan.project_id,
+                plans.c.number == plan.number,
+                plans.c.status == plan.status.value,
+            )
+            .values(status=to.value, **values)
         )
-        .values(status=to.value, **values)
-    )
+    except sa.exc.IntegrityError as error:
+        # The index uq_plans_applying: another apply of this project was quicker.
+        raise ApplyInProgress(
+            "Another plan of this project has just begun to be applied.", remedy="Wait for it."
+        ) from error
     if changed.rowcount != 1:
         raise PlanMoved(f"Plan {plan.number} has just changed its status.", remedy="Look at it again.")
 

@@ -17,7 +17,9 @@ def console(*, stderr: bool = False) -> "Console":
     """The terminal; colour only where one looks at it."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    # Lines are broken between words where a person looks, and never where a program reads.
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal)
 
 
 def as_json(value: Any) -> None:

@@ -59,11 +59,11 @@ class ApplyProgress:
 
     def table(self) -> Table:
         """One row a node, as wide as the terminal allows."""
-        table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_column(width=1)
-        for _ in range(2):
-            table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
+        table = Table(box=None, pad_edge=False, show_header=False, expand=True)
+        names = max((len(node["logical_id"]) for node in self.nodes.values()), default=0)
+        for width in (1, max(names, 7), 6):
+            table.add_column(width=width, no_wrap=True)
+        table.add_column(width=8, justify="right", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         now = time.monotonic()
         for node in self.nodes.values():

@@ -73,9 +73,13 @@ def worker(data_dir: DataDir = None, until_eof: UntilEof = False) -> None:
 
     async def run() -> None:
         from fairlead.compose import open_fairlead, working
+        from fairlead.kernel.telemetry import log, serving_metrics
 
-        async with open_fairlead(settings) as fairlead, working(fairlead):
-            await _until_stopped(until_eof)
+        with serving_metrics(settings.runs.metrics_port) as metrics_port:
+            if metrics_port is not None:
+                log.info("worker.metrics", port=metrics_port)
+            async with open_fairlead(settings) as fairlead, working(fairlead):
+                await _until_stopped(until_eof)
 
     asyncio.run(run())
 

@@ -79,6 +79,7 @@ class RunSettings(_Section):
     apply_parallelism: int = Field(default=10, ge=1, le=64)
     retention_days: int = Field(default=90, ge=1)
     poll_s: float = Field(default=0.25, gt=0)  # how often waiting runs look (SQLite; PostgreSQL notifies)
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)  # of a worker, on loopback
     liveness_interval_s: float = Field(default=3.0, gt=0)
 
 

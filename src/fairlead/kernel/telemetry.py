@@ -2,11 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fairlead")
 
@@ -84,6 +85,21 @@ def observe(name: str, value: float, labels: Mapping[str, str] | None = None) ->
         )
     histogram = _histograms[name]
     (histogram.labels(**labels) if labels else histogram).observe(value)
+
+
+@contextmanager
+def serving_metrics(port: int | None) -> Iterator[int | None]:
+    """All metrics over HTTP on loopback at `port` (0: any free one; None: not) while the block is open."""
+    if port is None:
+        yield None
+        return
+    server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def exposition() -> bytes:

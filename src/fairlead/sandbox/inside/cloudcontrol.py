@@ -23,7 +23,7 @@ from ministack.core.responses import (
     request_scope,
 )
 
-from fairlead.sandbox.inside import effects, jsonpatch
+from fairlead.sandbox.inside import effects, jsonpatch, scope
 from fairlead.sandbox.inside.effects import Failure
 from fairlead.sandbox.inside.faults import Fault, Faults
 from fairlead.sandbox.inside.live import KINDS
@@ -47,12 +47,12 @@ class ApiError(Exception):
 
 @dataclass
 class CloudControl:
-    """The service. `commit` writes everything down; `latency_s` is how long a request stays in progress."""
+    """The service. `commit` writes down; `latency_s` is how long a request stays in progress."""
 
     registry: Registry
     faults: Faults
     latency_s: float
-    commit: Callable[[], None]
+    commit: Callable[[frozenset[str] | None], None]  # the named services; None: all
     memory: effects.Memory = field(default_factory=AccountRegionScopedDict)
     requests: dict[str, Request] = field(default_factory=dict)
     dirty: dict[str, Request] = field(default_factory=dict)  # changed since the last commit
@@ -262,7 +262,7 @@ class CloudControl:
             except Failure as failure:
                 self._end(request, "FAILED", failure.code, str(failure))
         try:
-            self.commit()
+            self.commit(scope.of_type(request.type_name))
         except sqlite3.Error:  # a full disk, say: the next commit carries it
             _log.exception("request %s is not saved yet", request.token)
 
@@ -362,7 +362,8 @@ def _event(request: Request) -> Model:
         "ResourceModel": None if request.model is None else json.dumps(request.model),
         "ErrorCode": request.error_code,
         "StatusMessage": request.message,
-        "RetryAfter": time.time() + 1 if request.status == "IN_PROGRESS" else None,
+        # Soon: handlers here take tens of milliseconds.
+        "RetryAfter": time.time() + 0.1 if request.status == "IN_PROGRESS" else None,
     }
     event.update({name: value for name, value in optional.items() if value is not None})
     return event

@@ -16,6 +16,7 @@ from fairlead.sandbox.inside.cloudcontrol import CloudControl
 from fairlead.sandbox.inside.faults import KINDS as FAULT_KINDS
 from fairlead.sandbox.inside.faults import FaultInvalid, Faults
 from fairlead.sandbox.inside.live import KINDS
+from fairlead.sandbox.inside.scope import of_call
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -72,7 +73,7 @@ class Gate:
             elif message["type"] == "lifespan.shutdown.complete":
                 if self._flusher:
                     self._flusher.cancel()
-                self._service.commit()
+                self._service.commit(None)
             await send(message)
 
         return watched
@@ -83,10 +84,11 @@ class Gate:
             await asyncio.sleep(_FLUSH_S)
             if self._touched or tick % _IDLE_TICKS == 0:
                 try:
-                    self._service.commit()
                     self._touched = False
+                    self._service.commit(None)
                     self._details["save_error"] = None
                 except sqlite3.Error as error:
+                    self._touched = True
                     self._details["save_error"] = str(error)
 
     async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -111,14 +113,14 @@ class Gate:
         self, scope: Message, headers: dict[str, str], action: str, send: Send, *, drop: bool
     ) -> Send:
         self._touched = True
-        saves = _mutates(scope, headers, action)
+        saves, keys = _mutates(scope, headers, action), of_call(headers)
 
         async def save_first(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if action in stacks.OPERATIONS:
                     await stacks.settle()
                 if saves:
-                    self._service.commit()
+                    self._service.commit(keys)
                 if drop:
                     _hang_up(send)
             if not drop:

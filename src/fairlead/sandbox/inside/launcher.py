@@ -17,7 +17,7 @@ from ministack import app as ministack_app
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudcontrol as ministack_cloudcontrol
 
-from fairlead.sandbox.inside import effects, heads, instances, provision, stacks
+from fairlead.sandbox.inside import effects, heads, instances, provision, stacks, wire
 from fairlead.sandbox.inside.cloudcontrol import CloudControl
 from fairlead.sandbox.inside.faults import Faults
 from fairlead.sandbox.inside.gate import Gate
@@ -32,11 +32,13 @@ def main(arguments: argparse.Namespace, fd: int) -> int:
     """Serve on the listening socket `fd` until told to stop; the exit code."""
     started = time.monotonic()
     heads.install()
+    wire.install()
     instances.install()
-    provision.install()
+    registry = Registry(Path(arguments.schemas))
+    provision.install(registry)
     try:
         store = Store(Path(arguments.state))
-        service, details = _open(store, arguments)
+        service, details = _open(store, registry, arguments.latency_ms / 1000)
     except StateCorrupt as error:
         print(  # noqa: T201 - the parent shows this line
             json.dumps({"state_corrupt": str(error)}), file=sys.stderr, flush=True
@@ -53,7 +55,7 @@ def main(arguments: argparse.Namespace, fd: int) -> int:
     return 0
 
 
-def _open(store: Store, arguments: argparse.Namespace) -> tuple[CloudControl, dict[str, Any]]:
+def _open(store: Store, registry: Registry, latency_s: float) -> tuple[CloudControl, dict[str, Any]]:
     """The service with everything that was saved. Raises StateCorrupt."""
     memory: effects.Memory = AccountRegionScopedDict()
     saved = store.services()
@@ -69,16 +71,19 @@ def _open(store: Store, arguments: argparse.Namespace) -> tuple[CloudControl, di
             ) from error
     unsaved: dict[str, str] = {}
 
-    def commit() -> None:
+    def commit(keys: frozenset[str] | None = None) -> None:
         states = {**ministack_app._build_persistence_save_dict(), _MEMORY: lambda: memory}
+        if keys is not None:
+            # The memory goes with effects; a mere request has none yet.
+            states = {name: states[name] for name in (keys | {_MEMORY} if keys else keys) if name in states}
         requests = [*service.dirty.values()]
         unsaved.update(store.save(states, requests))
         service.dirty.clear()
 
     service = CloudControl(
-        registry=Registry(Path(arguments.schemas)),
+        registry=registry,
         faults=Faults(),
-        latency_s=arguments.latency_ms / 1000,
+        latency_s=latency_s,
         commit=commit,
         memory=memory,
     )

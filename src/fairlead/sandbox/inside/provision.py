@@ -12,6 +12,7 @@ from ministack.services import alb, dynamodb, ec2, eks, lambda_svc, rds, sns, wa
 from ministack.services.cloudformation import provisioners
 
 from fairlead.sandbox.inside import buckets, instances, references
+from fairlead.sandbox.inside.registry import Facts, Registry, forbidden_changes
 
 Model = dict[str, Any]
 Finish = Callable[[str, Model, Model], None]  # physical id, properties before, properties after
@@ -30,9 +31,10 @@ def checked(answer: Any) -> Any:
     return body
 
 
-def install() -> None:
+def install(registry: Registry) -> None:
     """Complete the table of handlers. Once per process."""
-    HANDLERS.update(_ADDED)
+    for type_name, handler in _ADDED.items():
+        HANDLERS[type_name] = {**handler, "update": _replacing(handler, registry.facts(type_name))}
     for type_name, finish in _FINISH.items():
         _extend(type_name, finish)
     HANDLERS["AWS::S3::Bucket"]["delete"] = _delete_bucket
@@ -88,6 +90,19 @@ def _guard_delete(type_name: str) -> None:
         return delete_it(physical_id, properties)
 
     HANDLERS[type_name]["delete"] = guarded
+
+
+def _replacing(handler: dict[str, Any], facts: Facts) -> Callable[..., Any]:
+    """The update of an added type, which replaces what cannot change in place (only stacks ask for that)."""
+
+    def update_or_replace(physical_id: str, before: Model, after: Model, stack_name: str) -> Any:
+        if forbidden_changes(facts, before, after) is None:
+            return handler["update"](physical_id, before, after, stack_name)
+        made = handler["create"](physical_id, after, stack_name)
+        provisioners._delete_predecessor(handler["delete"], physical_id, before)
+        return made
+
+    return update_or_replace
 
 
 def _extend(type_name: str, finish: Finish) -> None:

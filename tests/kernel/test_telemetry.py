@@ -1,0 +1,23 @@
+"""Logs and metrics: what is written, and what never is."""
+
+import json
+import urllib.request
+
+import pytest
+
+from fairlead.kernel import telemetry
+
+
+def test_a_field_named_like_a_secret_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(level="info", form="json")
+    telemetry.log.info("test.event", password="hunter2", client_token="abc", nested_secret="hunter2")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["client_token"]) == ("test.event", "abc")
+    assert "hunter2" not in json.dumps(line)
+
+
+def test_a_worker_shows_its_metrics_on_loopback() -> None:
+    telemetry.count("fairlead_test_total", labels={"outcome": "ok"})
+    with telemetry.serving_metrics(0) as port:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    assert 'fairlead_test_total{outcome="ok"} 1.0' in text
