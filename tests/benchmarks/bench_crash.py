@@ -37,7 +37,7 @@ def _campaign(kind: str, rounds: int) -> list[tuple[str, float, str]]:
     chance = random.Random(SEED)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-crash-")))
-        variables = {}
+        variables = {"FAIRLEAD_RUNS__LIVENESS_INTERVAL_S": "3"}  # the default; tests use less
         if kind == "postgresql":
             server = stack.enter_context(running_postgres())
             variables["FAIRLEAD_DATABASE_URL"] = server.url(server.create())
