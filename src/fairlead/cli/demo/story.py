@@ -16,7 +16,7 @@ from fairlead.cli import output
 from fairlead.cli.changes import follow_apply, state_difference, wait_for_plan
 from fairlead.cli.client import Client, Credentials, ServerRefused
 from fairlead.cli.planview import plan_view
-from fairlead.kernel import toolenv
+from fairlead.kernel import telemetry, toolenv
 from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.settings import child_environment
 
@@ -34,6 +34,7 @@ class DemoFailed(FairleadError):
 
 def tell(data_dir: Path, toolenvs: Path) -> None:
     """The demo, from an empty folder to the table of timings. Raises DemoFailed."""
+    telemetry.configure(level="warning", form="text")
     times = Times()
     _fresh(data_dir)
     with _serving(data_dir.absolute(), toolenvs.absolute(), times) as about:

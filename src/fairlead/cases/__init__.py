@@ -1,0 +1,1 @@
+"""Treatment cases: from plan, CT and delivery logs on disk to a verified dose."""
