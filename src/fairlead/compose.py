@@ -11,7 +11,8 @@ from fairlead.api.app import build_app
 from fairlead.changes import policy
 from fairlead.changes.cloudcontrol import Resources
 from fairlead.changes.mcp import open_gateway
-from fairlead.changes.operations import ChangesParts, operations
+from fairlead.changes.operations import operations
+from fairlead.changes.parts import ChangesParts
 from fairlead.changes.registry import Registry
 from fairlead.changes.routes import ChangesDoor, router
 from fairlead.changes.secrets import Vault

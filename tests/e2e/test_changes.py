@@ -204,6 +204,9 @@ def test_a_failed_resource_stops_only_its_descendants_and_the_state_says_so(prod
     assert [item["logical_id"] for item in ann.get("/projects/partial/resources")["items"]] == ["Fine"]
     types = {event["type"] for event in ann.events(ended["apply_run_id"])}
     assert {"node.failed", "node.skipped", "node.succeeded"} <= types
+    assert ended["problem"]["code"] == "changes.apply_failed"
+    assert [item["logical_id"] for item in ended["problem"]["details"]["failed"]] == ["Bad"]
+    assert ann.get(f"/runs/{ended['apply_run_id']}")["status"] == "failed"
     rest = planned(ann, "partial", text)
     assert actions(rest) == {"Bad": "create", "Below": "create"}
     approve(bob, "partial", rest)

@@ -14,7 +14,8 @@ from fastapi import APIRouter, Query
 from fairlead.changes import desired, policy, store
 from fairlead.changes.desired import Target, TemplateTooLarge
 from fairlead.changes.model import PlanRecord, PlanStatus, RiskLevel
-from fairlead.changes.operations import APPLY, DECISION, PLAN, state_log
+from fairlead.changes.operations import APPLY, DECISION, PLAN
+from fairlead.changes.parts import audit_plan, state_log
 from fairlead.changes.registry import Registry
 from fairlead.changes.schemas import (
     OFFLINE_ACCOUNT,
@@ -278,7 +279,7 @@ def _submit_plan(
         title=f"Plan {plan.number}: {body.description}"[:200],
     )
     store.set_run(conn, plan, run.id)
-    _audit(conn, plan, "plan.requested", actor.username, {"run": run.id, "destroy": plan.destroy})
+    audit_plan(conn, plan, "plan.requested", actor.username, {"run": run.id, "destroy": plan.destroy})
     return plan_out(store.get_plan(conn, project.id, plan.number), document=False)
 
 
@@ -326,7 +327,7 @@ def _approve(
     )
     store.add_approval(conn, plan, by_id=actor.user_id, by=actor.username, comment=comment, now=now)
     _tell_run(door, conn, plan, PlanStatus.APPROVED)
-    _audit(conn, plan, "plan.approved", actor.username, {"digest": plan.digest, "comment": comment})
+    audit_plan(conn, plan, "plan.approved", actor.username, {"digest": plan.digest, "comment": comment})
 
 
 def _reject(
@@ -341,7 +342,7 @@ def _reject(
         store.use_approvals(conn, plan.project_id, plan.digest, f"rejected:{plan.number}")
     if plan.status is PlanStatus.PENDING:
         _tell_run(door, conn, plan, PlanStatus.REJECTED)
-    _audit(conn, plan, "plan.rejected", actor.username, {"digest": plan.digest, "comment": comment})
+    audit_plan(conn, plan, "plan.rejected", actor.username, {"digest": plan.digest, "comment": comment})
 
 
 def _cancel(
@@ -360,7 +361,7 @@ def _cancel(
             f"Plan {plan.number} is {plan.status.value}; there is nothing to cancel.",
             status=plan.status.value,
         )
-    _audit(conn, plan, "plan.cancel_requested", actor.username, {"comment": comment})
+    audit_plan(conn, plan, "plan.cancel_requested", actor.username, {"comment": comment})
 
 
 def _tell_run(door: ChangesDoor, conn: sa.Connection, plan: PlanRecord, status: PlanStatus) -> None:
@@ -410,12 +411,23 @@ def _submit_apply(door: ChangesDoor, conn: sa.Connection, plan: PlanRecord, acto
     )
     store.move_plan(conn, plan, PlanStatus.APPLYING, apply_run_id=run.id)
     store.use_approvals(conn, plan.project_id, str(plan.digest), run.id)
-    _audit(conn, plan, "plan.apply_requested", actor.username, {"digest": plan.digest, "run": run.id})
+    audit_plan(conn, plan, "plan.apply_requested", actor.username, {"digest": plan.digest, "run": run.id})
+
+
+def _refuse_while_applying(door: ChangesDoor, project_id: str) -> None:
+    """A version written now would leave the apply without a place for its own."""
+    with door.database.reading() as conn:
+        other = store.applying(conn, project_id)
+    if other is not None:
+        raise store.ApplyInProgress(
+            f"Plan {other.number} is being applied; its end writes the next version.",
+            remedy=f"Wait for it: fairlead runs watch {other.apply_run_id}",
+            run_id=other.apply_run_id,
+        )
 
 
 async def _recover(door: ChangesDoor, access: Access, actor: Actor) -> dict[str, Any]:
-    import asyncio
-
+    await asyncio.to_thread(_refuse_while_applying, door, access.project.id)
     log = state_log(door.objects, access.project)
     written = await log.recover(actor.username, timestamp=utc_now(), nonce=uuid.uuid4().hex)
     if written is None:
@@ -439,8 +451,3 @@ async def _recover(door: ChangesDoor, access: Access, actor: Actor) -> dict[str,
         "address": written.address,
         "skipped": [{"version": item.version, "problem": item.problem} for item in written.skipped],
     }
-
-
-def _audit(conn: sa.Connection, plan: PlanRecord, action: str, actor: str, data: dict[str, Any]) -> None:
-    subject = f"plan:{plan.project_id}#{plan.number}"
-    audit.append(conn, actor=actor, action=action, subject=subject, project_id=plan.project_id, data=data)

@@ -268,6 +268,7 @@ def apply(
         output.as_json(made)
     elif not detach:
         output.console().print(f"[bold]Plan {number}[/] of {name} is [bold]{made['status']}[/].")
+        _show_outputs(client, made["apply_run_id"])
     if made["status"] not in ("applied", "applying"):
         if not json_ and made.get("problem"):
             problem = made["problem"]
@@ -277,6 +278,15 @@ def apply(
                 sep="\n  ",
             )
         raise typer.Exit(3 if made["status"] == "cancelled" else 4)
+
+
+def _show_outputs(client: Client, run_id: str) -> None:
+    outputs = (client.get(f"/runs/{run_id}").get("result") or {}).get("outputs") or {}
+    if outputs:
+        output.console().print("\n[bold]Outputs[/]")
+    for name, value in outputs.items():
+        shown = value if isinstance(value, str) else json.dumps(value, default=str)
+        output.console().print(f"  {name} = {shown}", markup=False)
 
 
 def follow_apply(

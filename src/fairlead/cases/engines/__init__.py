@@ -1,10 +1,23 @@
 """Dose engines behind one port; ENGINES is the list of what there is."""
 
-from fairlead.cases.engines.port import DoseEngine, DoseRequest, DoseResult
+from collections.abc import Mapping
+from typing import Any
+
+from fairlead.cases.engines.port import FREE, Control, DicomSources, DoseEngine, DoseRequest, DoseResult
 from fairlead.cases.engines.reference import REFERENCE
 from fairlead.kernel.errors import FairleadError
 
-__all__ = ["ENGINES", "DoseEngine", "DoseRequest", "DoseResult", "EngineUnknown", "engine"]
+__all__ = [
+    "ENGINES",
+    "FREE",
+    "Control",
+    "DicomSources",
+    "DoseEngine",
+    "DoseRequest",
+    "DoseResult",
+    "EngineUnknown",
+    "engine",
+]
 
 ENGINES: tuple[DoseEngine, ...] = (REFERENCE,)
 
@@ -15,11 +28,11 @@ class EngineUnknown(FairleadError):
     code, status, retryable = "cases.engine_unknown", 422, False
 
 
-def engine(name: str) -> DoseEngine:
-    """The engine called `name`. Raises EngineUnknown."""
+def engine(name: str, options: Mapping[str, Any] | None = None) -> DoseEngine:
+    """The engine called `name`, with `options`. Raises EngineUnknown, EngineOptionsInvalid."""
     for candidate in ENGINES:
         if candidate.name == name:
-            return candidate
+            return candidate.configured(options) if options else candidate
     known = [candidate.name for candidate in ENGINES]
     raise EngineUnknown(
         f"There is no dose engine {name!r}.", remedy=f"Use one of: {', '.join(known)}.", engines=known

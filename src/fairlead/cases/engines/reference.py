@@ -9,12 +9,22 @@ Limits: water-equivalent density only (heterogeneities shift ranges, they do not
 nuclear halo, no beam modifiers. For research and for checking deliveries against plans, not for clinical use.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from fairlead.cases import water
-from fairlead.cases.engines.port import DoseRequest, DoseResult
+from fairlead.cases.engines.port import (
+    FREE,
+    Control,
+    DoseRequest,
+    DoseResult,
+    EngineOptionsInvalid,
+    accepted,
+    delivers,
+)
 from fairlead.cases.geometry import BeamsEye, to_gantry
 from fairlead.cases.machine import Room
 from fairlead.cases.model import Beam, CaseUnsupported, Dose, Floats, Grid, PlanLayer
@@ -43,9 +53,18 @@ class Reference:
     label: str = (
         "Analytic proton pencil beam in water-equivalent geometry (NIST PSTAR ranges). Not for clinical use."
     )
+    deterministic: bool = True
 
-    def dose(self, request: DoseRequest) -> DoseResult:
-        """Physical dose of one fraction. Raises CaseUnsupported and GridTooLarge."""
+    def configured(self, options: Mapping[str, Any]) -> Self:
+        """Itself. Raises EngineOptionsInvalid: it has no options."""
+        if options:
+            raise EngineOptionsInvalid(
+                f"The reference engine has no option {min(options)!r}.", remedy="Leave it out."
+            )
+        return self
+
+    def dose(self, request: DoseRequest, control: Control = FREE) -> DoseResult:
+        """Physical dose of one fraction. Raises CaseUnsupported, GridTooLarge and what the port names."""
         if request.grid.voxels > MAX_VOXELS:
             raise GridTooLarge(
                 f"The dose grid has {request.grid.voxels} voxels; {MAX_VOXELS} are allowed.",
@@ -53,10 +72,15 @@ class Reference:
             )
         for beam in request.plan.beams:
             _require_plain(beam)
+        control.check()
         rsp = request.scanner.rsp(request.ct.values).astype(np.float32)
-        return DoseResult(
-            request.grid, {beam.number: _beam_dose(beam, rsp, request) for beam in request.plan.beams}
-        )
+        beams = request.plan.beams
+        doses = {
+            beam.number: _beam_dose(beam, rsp, request, control.part(index, len(beams)))
+            for index, beam in enumerate(beams)
+        }
+        control.progress(1.0)
+        return accepted(DoseResult(request.grid, doses), request)
 
 
 REFERENCE = Reference()
@@ -122,7 +146,9 @@ def _field(pencils: list[_Pencil]) -> Floats:
     return np.array(edges)
 
 
-def _beam_dose(beam: Beam, rsp: Dose, request: DoseRequest) -> Dose:
+def _beam_dose(beam: Beam, rsp: Dose, request: DoseRequest, control: Control) -> Dose:
+    if not delivers(beam):
+        return np.zeros(request.grid.shape, dtype=np.float32)
     matrix = to_gantry(beam, request.plan.patient_position)
     pencils = [_pencil(layer, beam, request.room) for layer in beam.layers]
     eye = BeamsEye(rsp, request.ct.grid, beam, matrix, _field(pencils))
@@ -134,7 +160,9 @@ def _beam_dose(beam: Beam, rsp: Dose, request: DoseRequest) -> Dose:
         for first in range(0, request.grid.shape[0], slices)
     ]
     parts = [part for part in parts if part.index.size]
-    for pencil in pencils:
+    for done, pencil in enumerate(pencils):
+        control.check()
+        control.progress(done / len(pencils))
         _add_layer(dose, pencil, parts)
     return dose.reshape(request.grid.shape).astype(np.float32)
 
