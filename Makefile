@@ -31,6 +31,7 @@ check: $(STAMP) ## format, lint, types, imports, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.docs
 
 format: $(STAMP) ## rewrite the code in the house format
 	$(BIN)/ruff format .

@@ -83,7 +83,11 @@ def _fresh(data_dir: Path) -> None:
                 f"{data_dir} is not empty and no earlier demo made it.",
                 remedy="Choose another folder with --data-dir.",
             )
-        shutil.rmtree(data_dir)
+        # Processes of a demo that was killed may still be ending: they keep their files, under another name.
+        data_dir.rename(data_dir.with_name(f"{data_dir.name}.old-{secrets.token_hex(4)}"))
+    for old in data_dir.parent.glob(f"{data_dir.name}.old-*"):
+        if (old / MARKER).exists():
+            shutil.rmtree(old, ignore_errors=True)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     (data_dir / MARKER).touch()
 
@@ -127,6 +131,9 @@ def _serving(data_dir: Path, toolenvs: Path, times: Times) -> Iterator[dict[str,
         yield json.loads(line)
     except ServerRefused as error:
         raise DemoFailed(f"{error.message}", remedy=f"Read {log}.") from error
+    except KeyboardInterrupt:
+        output.console().print("\nstopping …", style="dim")
+        raise
     finally:
         process.terminate()
         try:
