@@ -10,7 +10,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.fairlead-ready
 
-.PHONY: help setup demo test check bench serve lock format clean
+.PHONY: zendesk-app help setup demo test check bench serve lock format clean
 
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: $(STAMP) ## figures, as `name value unit` lines and in build/bench.json
 
 serve: $(STAMP) ## API, worker and a local AWS on loopback
 	@$(BIN)/fairlead serve --sandbox
+
+zendesk-app: $(STAMP) ## the package to upload to Zendesk
+	@$(BIN)/fairlead support package-app --out build/zendesk-app.zip
 
 clean: ## remove what the other verbs made here
 	rm -rf .venv .uv .toolenvs build .mypy_cache .ruff_cache .pytest_cache .hypothesis

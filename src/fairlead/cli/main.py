@@ -46,12 +46,13 @@ def _root(
 
 
 def _register() -> None:
-    from fairlead.cli import account, cases, changes, runs, server
+    from fairlead.cli import account, cases, changes, runs, server, support
     from fairlead.cli.demo import demo
 
     app.add_typer(changes.app, name="changes")
     app.add_typer(runs.app, name="runs")
     app.add_typer(cases.app, name="cases")
+    app.add_typer(support.app, name="support")
     account.register(app)
     server.register(app)
     app.command()(demo)

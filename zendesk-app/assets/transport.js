@@ -1,0 +1,103 @@
+// The way to the server and back; docs/reference/zendesk-app.md is its contract.
+//
+// Every event has (job, seq). What was seen twice is dropped, a gap is asked for again, and a request that
+// was not acknowledged is sent again under the same id after a reconnect: the server knows it by that id.
+
+import { io } from "./vendor/socket.io.esm.min.js";
+
+const ACK_MS = 10_000;
+
+export class Transport {
+  #socket;
+  #session;
+  #refresh;
+  #seen = new Map(); // job → last seq
+  #resumed = new Map(); // job → last seq before a gap that was asked for
+  #unacknowledged = new Map(); // request id → {name, payload, done}
+  #listeners;
+
+  /** `listeners`: onState(state), onHello(hello), onEvent(event). `refresh(session)` → new session. */
+  constructor({ url, ticket, locale, session, refresh, listeners, connect = io }) {
+    this.#session = session;
+    this.#refresh = refresh;
+    this.#listeners = listeners;
+    this.#socket = connect(`${url}/support`, {
+      path: "/socket.io",
+      transports: ["websocket"],
+      reconnectionDelay: 500,
+      reconnectionDelayMax: 8000,
+      auth: (give) => give({ token: this.#session, ticket, locale, since: Object.fromEntries(this.#seen) }),
+    });
+    this.#listen();
+  }
+
+  #listen() {
+    const { onState, onHello } = this.#listeners;
+    this.#socket.on("connect", () => {
+      onState("online");
+      for (const id of this.#unacknowledged.keys()) this.#send(id);
+    });
+    this.#socket.on("disconnect", (reason) => {
+      onState(reason === "io client disconnect" ? "closed" : "reconnecting");
+      if (reason === "io server disconnect") this.#renew(); // the session ran out while connected
+    });
+    this.#socket.on("connect_error", (error) => {
+      if (error.data?.code?.startsWith("auth.") || error.message === "unauthorized") this.#renew();
+      else onState("reconnecting");
+    });
+    this.#socket.on("hello", onHello);
+    this.#socket.on("session_expiring", () => this.#renew());
+    this.#socket.on("job", (event) => this.#receive(event));
+  }
+
+  async #renew() {
+    try {
+      this.#session = await this.#refresh(this.#session);
+      if (this.#socket.connected) this.#socket.emit("session", { token: this.#session });
+      else this.#socket.connect();
+    } catch {
+      this.#listeners.onState("refused");
+    }
+  }
+
+  #receive(event) {
+    const last = this.#seen.get(event.job) ?? 0;
+    if (event.seq <= last) return;
+    if (event.seq > last + 1 && last > 0) {
+      // What is missing comes first, then this one again. Asked for once for each gap.
+      if (this.#resumed.get(event.job) !== last) this.#socket.emit("resume", { jobs: { [event.job]: last } });
+      this.#resumed.set(event.job, last);
+      return;
+    }
+    this.#seen.set(event.job, event.seq);
+    this.#listeners.onEvent(event);
+  }
+
+  #send(id) {
+    const request = this.#unacknowledged.get(id);
+    if (!request || !this.#socket.connected) return;
+    const { name, payload, done } = request;
+    this.#socket.timeout(ACK_MS).emit(name, payload, (error, answer) => {
+      // No answer: again under the same id, at once or after the reconnect.
+      if (error) this.#send(id);
+      else if (this.#unacknowledged.delete(id)) done(answer);
+    });
+  }
+
+  /** Send a request; resolves with the server's acknowledgement, however many reconnects that takes. */
+  request(name, payload) {
+    const id = crypto.randomUUID();
+    return new Promise((done) => {
+      this.#unacknowledged.set(id, { name, payload: { id, ...payload }, done });
+      this.#send(id);
+    });
+  }
+
+  get connected() {
+    return this.#socket.connected;
+  }
+
+  close() {
+    this.#socket.disconnect();
+  }
+}

@@ -1,0 +1,186 @@
+// Items of the conversation as elements. Each kind has one function; `act` carries what the agent does.
+
+import { h, icon } from "./dom.js";
+
+const RETRY = new Set(["unavailable"]);
+
+function button(label, picture, onclick, props = {}) {
+  return h("button", { type: "button", className: "button", onclick, ...props }, picture && icon(picture), h("span", {}, label));
+}
+
+function author(words, who) {
+  return h("span", { className: "visually-hidden" }, `${words(`message.${who}`)}: `);
+}
+
+function question(item, { words }) {
+  return h(
+    "div",
+    { className: "bubble mine" },
+    author(words, "you"),
+    h("p", { className: "text" }, item.text),
+    item.sent ? null : h("p", { className: "soft small" }, words("message.unsent")),
+  );
+}
+
+function pending(item, { words }) {
+  return h("div", { className: "bubble theirs pending" }, h("span", { className: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
+    h("span", { className: "soft" }, words("message.working")));
+}
+
+function insertions(text, item, { words, act }) {
+  return h(
+    "div",
+    { className: "tools", role: "group" },
+    button(words("insert.copy"), "copy", () => act.copy(text)),
+    button(words("insert.note"), "note", () => act.insert(text, "internal_note", item)),
+    button(words("insert.reply"), "reply", () => act.insert(text, "reply", item)),
+  );
+}
+
+function row(name, value) {
+  return value === undefined || value === null || value === "" ? [] : [h("dt", {}, name), h("dd", {}, value)];
+}
+
+function periodText(period) {
+  const short = (moment) => String(moment).slice(0, 16).replace("T", " ");
+  return period ? `${short(period.start)} – ${short(period.end)} ${period.timezone ?? ""}` : "";
+}
+
+function evidence(found, { words }) {
+  if (!found) return null;
+  const calls = (found.calls ?? []).map((call) => h("li", {}, h("code", {}, call)));
+  return h(
+    "details",
+    { className: "evidence" },
+    h("summary", {}, words("evidence.title")),
+    h(
+      "dl",
+      {},
+      ...row(words("evidence.account"), found.account),
+      ...row(words("evidence.region"), found.region),
+      ...row(words("evidence.period"), periodText(found.period)),
+      ...row(words("evidence.count"), found.count),
+    ),
+    calls.length ? h("p", { className: "soft small" }, words("evidence.calls")) : null,
+    calls.length ? h("ul", {}, calls) : null,
+    found.truncated ? h("p", { className: "warning small" }, words("evidence.truncated")) : null,
+  );
+}
+
+function answer(item, tools) {
+  return h(
+    "div",
+    { className: `bubble theirs${item.streaming ? " streaming" : ""}` },
+    author(tools.words, "assistant"),
+    h("p", { className: "text" }, item.text),
+    item.streaming ? null : evidence(item.evidence, tools),
+    item.streaming ? null : insertions(item.text, item, tools),
+  );
+}
+
+function clarify(item, { words, act }) {
+  const choices = (item.choices ?? []).map((choice) =>
+    h("button", { type: "button", className: "chip", onclick: () => act.ask(choice) }, choice));
+  return h(
+    "div",
+    { className: "bubble theirs" },
+    h("p", { className: "soft small" }, words("message.clarify")),
+    h("p", { className: "text" }, item.question),
+    choices.length ? h("div", { className: "chips" }, choices) : null,
+  );
+}
+
+/** Seconds left in the words of the language, coarse: an estimate is no promise. */
+function estimate(seconds, words) {
+  if (!Number.isFinite(seconds)) return "";
+  return seconds < 90
+    ? words("progress.eta_seconds", { count: Math.max(5, Math.round(seconds / 5) * 5) })
+    : words("progress.eta_minutes", { count: Math.round(seconds / 60) });
+}
+
+function progress(item, { words, act, now }) {
+  const stage = words(`progress.${item.stage}`);
+  const units = item.total ? words("progress.units", { done: item.done ?? 0, total: item.total }) : "";
+  const quiet = Math.round((now - item.at) / 1000);
+  const percent = Math.round(item.percent);
+  const bar = h("div", { className: "bar", role: "progressbar", "aria-label": words("progress.label"), "aria-valuemin": 0,
+    "aria-valuemax": 100, "aria-valuenow": percent, "aria-valuetext": `${percent}%, ${stage}` }, h("div", { className: "fill" }));
+  bar.firstChild.style.width = `${item.percent}%`;
+  return h(
+    "div",
+    { className: "bubble theirs progress" },
+    h("div", { className: "line" }, h("strong", {}, stage), h("span", { className: "number" }, `${percent}%`)),
+    bar,
+    h("div", { className: "line soft small" }, h("span", {}, [units, item.note].filter(Boolean).join(" · ")), h("span", {}, estimate(item.eta_s, words))),
+    quiet >= 10 ? h("p", { className: "soft small" }, words("progress.quiet", { count: quiet })) : null,
+    h("div", { className: "tools" }, item.active
+      ? button(words("progress.cancel"), "close", () => act.cancel(item.job))
+      : h("span", { className: "soft small" }, words("progress.cancelling"))),
+  );
+}
+
+function report(item, tools) {
+  const { words, act, language } = tools;
+  const name = words(`report.${item.report}`);
+  const counts = ["new", "fixed", "unchanged"].filter((kind) => Number.isInteger(item.counts?.[kind]));
+  const until = new Date(item.expires_at);
+  return h(
+    "div",
+    { className: "bubble theirs report" },
+    h("div", { className: "line" }, h("strong", {}, icon("chart"), ` ${name}`), h("span", { className: "soft small" }, item.subtitle ?? "")),
+    item.complete === false ? h("p", { className: "warning small" }, words("report.partial")) : null,
+    counts.length
+      ? h("div", { className: "counts" }, counts.map((kind) => h("span", { className: `count ${kind}` }, h("b", {}, item.counts[kind].toLocaleString(language)), words(`report.${kind}`))))
+      : null,
+    item.summary ? h("p", { className: "text" }, item.summary) : null,
+    button(words("report.open"), "out", () => act.open(item), { className: "button primary" }),
+    insertions(item.summary || name, item, tools),
+    Number.isNaN(until.getTime()) ? null : h("p", { className: "soft small" }, words("report.expires", { time: until.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" }) })),
+  );
+}
+
+function error(item, { words, act }) {
+  const { title, detail, remedy, retryable, code } = item.problem;
+  return h(
+    "div",
+    { className: "bubble theirs error", role: "alert" },
+    h("strong", {}, title || words("error.title")),
+    h("p", { className: "text" }, detail || words("error.unknown")),
+    remedy ? h("p", { className: "text" }, remedy) : null,
+    h("div", { className: "tools" },
+      retryable || RETRY.has(code) ? button(words("error.retry"), "clock", () => act.retry(item)) : null,
+      code ? h("span", { className: "soft small code" }, code) : null),
+  );
+}
+
+function cancelled(item, { words }) {
+  return h("div", { className: "bubble theirs soft" }, words("message.cancelled"));
+}
+
+const KINDS = { question, pending, answer, clarify, progress, report, error, cancelled };
+
+/** One list item of the conversation. */
+export function itemElement(item, tools) {
+  return h("li", { className: `item ${item.kind}`, "data-key": item.key }, KINDS[item.kind](item, tools));
+}
+
+/** Brings `list` (an ol) to show `items`: only what changed is made anew, so that focus and open details stay. */
+export function show(list, items, tools) {
+  const shown = new Map([...list.children].map((child) => [child.dataset.key, child]));
+  let last = null;
+  for (const item of items) {
+    let element = shown.get(item.key);
+    shown.delete(item.key);
+    if (element?.item !== item) {
+      const made = itemElement(item, tools);
+      made.item = item;
+      const within = element?.contains(document.activeElement);
+      element?.replaceWith(made);
+      if (within) made.querySelector("button")?.focus();
+      element = made;
+    }
+    if (last ? last.nextSibling !== element : list.firstChild !== element) last ? last.after(element) : list.prepend(element);
+    last = element;
+  }
+  for (const gone of shown.values()) gone.remove();
+}
