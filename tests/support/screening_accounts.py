@@ -67,7 +67,9 @@ class Seeder:
         s3.create_bucket(Bucket=public, CreateBucketConfiguration=here, ObjectOwnership="ObjectWriter")
         s3.delete_public_access_block(Bucket=public)
         s3.put_bucket_acl(Bucket=public, ACL="public-read")
-        s3.put_bucket_policy(Bucket=public, Policy=open_to_everyone("s3:GetObject", f"arn:aws:s3:::{public}/*"))
+        s3.put_bucket_policy(
+            Bucket=public, Policy=open_to_everyone("s3:GetObject", f"arn:aws:s3:::{public}/*")
+        )
         s3.create_bucket(Bucket=clean, CreateBucketConfiguration=here)
         s3.put_public_access_block(Bucket=clean, PublicAccessBlockConfiguration=ALL_BLOCKED)
         s3.put_bucket_policy(Bucket=clean, Policy=tls_only(clean))
@@ -91,7 +93,12 @@ class Seeder:
                 GroupId=group,
                 IpPermissions=[
                     {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": block}]},
-                    {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+                    {
+                        "IpProtocol": "tcp",
+                        "FromPort": 443,
+                        "ToPort": 443,
+                        "IpRanges": [{"CidrIp": "0.0.0.0/0"}],
+                    },
                 ],
             )
 
@@ -124,7 +131,9 @@ class Seeder:
         )
         iam.create_role(
             RoleName=self.name("anyone"),
-            AssumeRolePolicyDocument=statement(Effect="Allow", Principal={"AWS": "*"}, Action="sts:AssumeRole"),
+            AssumeRolePolicyDocument=statement(
+                Effect="Allow", Principal={"AWS": "*"}, Action="sts:AssumeRole"
+            ),
         )
         iam.create_role(RoleName=self.name("function"), AssumeRolePolicyDocument=TRUST_LAMBDA)
 
@@ -163,8 +172,9 @@ class Seeder:
         """Databases, tables, keys, secrets, logs, repositories and file systems, good and bad."""
         for what, good in (("bad", False), ("good", True)):
             self("rds").create_db_instance(
-                DBInstanceIdentifier=self.name(f"db-{what}"), DBInstanceClass="db.t3.micro", Engine="postgres",
-                MasterUsername="admin1", MasterUserPassword="not-a-real-one", AllocatedStorage=20,
+                DBInstanceIdentifier=self.name(f"db-{what}"), DBInstanceClass="db.t3.micro",
+                Engine="postgres", MasterUsername="admin1", MasterUserPassword="not-a-real-one",
+                AllocatedStorage=20,
                 StorageEncrypted=good, PubliclyAccessible=not good, BackupRetentionPeriod=7 if good else 0,
                 DeletionProtection=good, MultiAZ=good,
             )  # fmt: skip
@@ -191,7 +201,9 @@ class Seeder:
             TableName=self.name("table-good"),
             PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True},
         )
-        self("secretsmanager").create_secret(Name=self.name("secret"), SecretString=f"{self.word}-VALUE-hunter2")
+        self("secretsmanager").create_secret(
+            Name=self.name("secret"), SecretString=f"{self.word}-VALUE-hunter2"
+        )
 
     def functions(self) -> None:
         """A function that everyone may call, with a secret in its environment, and a tidy one."""
@@ -208,7 +220,10 @@ class Seeder:
                 Code={"ZipFile": archive.getvalue()}, Environment={"Variables": variables},
             )  # fmt: skip
         self("lambda").add_permission(
-            FunctionName=self.name("function-bad"), StatementId="world", Action="lambda:InvokeFunction", Principal="*"
+            FunctionName=self.name("function-bad"),
+            StatementId="world",
+            Action="lambda:InvokeFunction",
+            Principal="*",
         )
 
     def all(self) -> None:

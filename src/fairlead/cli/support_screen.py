@@ -1,0 +1,224 @@
+"""`fairlead support screen`: read an account, say what should be repaired. Reads only; needs no server.
+
+Exit codes: 0 everything was read, whatever was found · 1 error, or out of time · 130 interrupted. In the last
+two what was found until then is written all the same, and marked as incomplete.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from fairlead.cli import output
+from fairlead.cli.client import read_input
+
+if TYPE_CHECKING:
+    from fairlead.cli.support import FileUnwritable
+    from fairlead.support.model import Difference, Screening
+    from fairlead.support.screenings.port import Progress, Scope, ScreeningEngine
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+LINES_EVERY_S = 2.0  # where nobody looks at a terminal
+SHOWN = 20  # failures listed on a terminal; the report has them all
+
+
+class Language(StrEnum):
+    """Languages of a report."""
+
+    KOREAN = "ko"
+    ENGLISH = "en"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `screen` to the commands of `support`."""
+    app.command()(screen)
+
+
+def screen(
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the AWS configuration; default: the SDK's own chain.")
+    ] = None,
+    endpoint_url: Annotated[str | None, typer.Option(help="A local AWS, e.g. http://127.0.0.1:8710.")] = None,
+    region: Annotated[
+        list[str] | None, typer.Option(help="Region to read, repeatable; default: all that are switched on.")
+    ] = None,
+    service: Annotated[
+        list[str] | None, typer.Option(help="Service to read, repeatable; default: all.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Account that it must be; any other is refused.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Report to write; .html, .json or .csv by its ending.")
+    ] = None,
+    language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.KOREAN,
+    previous: Annotated[
+        Path | None, typer.Option(metavar="FINDINGS.json", help="The screening before, to show what changed.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds after which it ends with what it has.")
+    ] = 3600.0,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """Screen an AWS account for faults in its configuration. Reads only, and never a secret's value."""
+    from fairlead.support import findings as found_by
+    from fairlead.support.collect import Access
+    from fairlead.support.model import Language as ReportLanguage
+    from fairlead.support.screenings import ENGINES
+    from fairlead.support.screenings.port import Scope
+
+    before = found_by.read_screening(read_input(previous), name=str(previous)) if previous else None
+    engine = ENGINES[0](Access(profile=profile, endpoint_url=endpoint_url))
+    scope = Scope(
+        account=account or (before.account if before else None),
+        regions=tuple(region or ()),
+        services=tuple(service or ()),
+        language=ReportLanguage(language.value),
+    )
+    if out is not None:
+        _prepare(out)  # before an hour of reading, not after it
+    screening, interrupted = asyncio.run(_screen(engine, scope, timeout))
+    change = found_by.difference(before, screening, on=screening.finished_at.date())
+    if out is not None:
+        _write(out, screening, change, language)
+    if json_:
+        output.as_json({**found_by.document(screening), "change": _counts(change)})
+    else:
+        _show(screening, change, out)
+    if not screening.complete:
+        raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_ERROR)
+
+
+async def _screen(engine: "ScreeningEngine", scope: "Scope", timeout: float) -> "tuple[Screening, bool]":
+    """The screening, and whether somebody interrupted it. A second Ctrl-C does not wait."""
+    from fairlead.support.screenings.port import gathered
+
+    plan = await engine.plan(scope)
+    output.console(stderr=True).print(
+        f"account {plan.account}: {plan.checks} checks, {len(plan.services)} services, "
+        f"{len(plan.regions)} regions"
+        + (f", {len(plan.regions_off)} switched off" if plan.regions_off else ""),
+        markup=False,
+    )
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        interrupted.set()
+        stopping.append(loop.create_task(engine.cancel()))
+        loop.remove_signal_handler(signal.SIGINT)
+
+    with suppress(NotImplementedError):  # only the main thread of a POSIX system has them
+        loop.add_signal_handler(signal.SIGINT, stop)
+    with _Shown() as shown:
+        screening = await gathered(plan, engine.run(plan, deadline_s=timeout), shown.feed)
+    return screening, interrupted.is_set()
+
+
+class _Shown:
+    """Progress: one line that moves on a terminal, a line every two seconds or ten percent elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._console = output.console(stderr=True)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._last, self._tenths = 0.0, -1
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def feed(self, progress: "Progress") -> None:
+        """Show `progress`."""
+        left = f", about {progress.remaining_s:.0f} s left" if progress.remaining_s else ""
+        line = f"{progress.percent:3d} %  {progress.stage}  {progress.resources:,} resources{left}"
+        if self._console.is_terminal:
+            self._live.update(line)
+        elif (now := time.monotonic()) - self._last >= LINES_EVERY_S or progress.percent // 10 > self._tenths:
+            self._last, self._tenths = now, progress.percent // 10
+            self._console.print(line, markup=False)
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder of `out` and see that it takes a file. Raises FileUnwritable."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("a", encoding="utf-8"):
+            pass
+        if out.stat().st_size == 0:
+            out.unlink()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> "FileUnwritable":
+    from fairlead.cli.support import FileUnwritable
+
+    return FileUnwritable(
+        f"{out} cannot be written: {error.strerror or type(error).__name__}.",
+        remedy="Give another --out, or make room and rights there.",
+    )
+
+
+def _write(out: Path, screening: "Screening", change: "Difference", language: Language) -> None:
+    """A report for people, or the findings in the form that `--previous` and `render-report` read."""
+    import json
+
+    from fairlead.support import findings as found_by
+    from fairlead.support import screening_report as report
+    from fairlead.support.model import Language as ReportLanguage
+
+    forms: dict[str, Callable[[], str]] = {
+        ".json": lambda: json.dumps(found_by.document(screening), ensure_ascii=False) + "\n",
+        # Excel reads Korean only behind a byte order mark.
+        ".csv": lambda: "\ufeff" + report.render_csv(screening, change),
+    }
+    text = forms.get(
+        out.suffix.lower(), lambda: report.render_html(screening, change, ReportLanguage(language.value))
+    )()
+    try:
+        out.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _counts(change: "Difference") -> dict[str, int]:
+    return {kind: len(getattr(change, kind)) for kind in ("new", "unchanged", "fixed", "unknown")}
+
+
+def _show(screening: "Screening", change: "Difference", out: Path | None) -> None:
+    from fairlead.support.markup import printable
+
+    console = output.console()
+    failed = [*change.new, *change.unchanged]
+    for finding in failed[: SHOWN if out is None else 0]:
+        # A customer wrote it: no control character may reach the terminal.
+        name = printable(finding.resource.name or finding.resource.uid)
+        console.print(
+            f"{finding.severity.value:13s} {finding.title}: {name} ({finding.resource.region})", markup=False
+        )
+    if out is None and len(failed) > SHOWN:
+        console.print(f"and {len(failed) - SHOWN:,} more; --out report.html has them all", markup=False)
+    for gap in screening.unread:
+        console.print(f"not read: {gap.service} {gap.region}: {gap.reason}", markup=False)
+    statuses = [finding.status.value for finding in screening.findings]
+    console.print(
+        f"{statuses.count('fail'):,} failed, {statuses.count('pass'):,} passed, "
+        f"{statuses.count('unread'):,} not assessed"
+        + (f", {len(change.fixed):,} fixed since the previous" if change.fixed else "")
+        + ("" if screening.complete else "; stopped before its end")
+        + (f"; {out}" if out else ""),
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""Fairlead's own screening: a module for each service, collecting apart from judging."""
