@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fairlead.cases.engines.command import COMMAND
+from fairlead.cases.engines.mcsquare import MCSQUARE
+from fairlead.cases.engines.moqui import MOQUI
 from fairlead.cases.engines.port import FREE, Control, DicomSources, DoseEngine, DoseRequest, DoseResult
 from fairlead.cases.engines.reference import REFERENCE
 from fairlead.kernel.errors import FairleadError
@@ -19,7 +22,7 @@ __all__ = [
     "engine",
 ]
 
-ENGINES: tuple[DoseEngine, ...] = (REFERENCE,)
+ENGINES: tuple[DoseEngine, ...] = (REFERENCE, MCSQUARE, MOQUI, COMMAND)
 
 
 class EngineUnknown(FairleadError):

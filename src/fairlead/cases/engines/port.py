@@ -8,8 +8,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from fairlead.cases.geometry import to_gantry
 from fairlead.cases.machine import CtScanner, Room
-from fairlead.cases.model import Beam, Dose, Grid, Plan, Volume
+from fairlead.cases.model import Beam, CaseUnsupported, Dose, Grid, Plan, Volume
 from fairlead.kernel.errors import FairleadError
 
 
@@ -35,6 +36,12 @@ class EngineBusy(FairleadError):
     """The program of a dose engine found no free device; it may be run again."""
 
     code, status, retryable = "cases.engine_busy", 503, True
+
+
+class EngineStorage(FairleadError):
+    """The files of a dose calculation cannot be written or read."""
+
+    code, status, retryable = "cases.engine_storage", 507, True
 
 
 class EngineCancelled(FairleadError):
@@ -173,9 +180,38 @@ class DoseEngine(Protocol):
         """
 
 
+def storage_error(error: OSError) -> EngineStorage:
+    """What an OSError on a calculation's own files means; without their names."""
+    return EngineStorage(
+        f"The files of the dose calculation: {(error.strerror or 'unknown error').lower()}.",
+        remedy="See that the disk has room and the folder may be written to; then run it again.",
+    )
+
+
 def delivers(beam: Beam) -> bool:
     """Whether the beam has a spot with a meterset; a beam that was never delivered has none."""
     return beam.meterset > 0
+
+
+def require_plain(
+    beam: Beam, patient_position: str, engine: str, energy_limits_mev: tuple[float, float]
+) -> None:
+    """Raises CaseUnsupported for beam modifiers, energies beyond the limits, and decubitus positions."""
+    low, high = energy_limits_mev
+    what = rule = ""
+    if beam.modifiers:
+        what = f"does not model beam modifiers; this beam has: {', '.join(beam.modifiers)}"
+        rule = "plan.modifier_unsupported"
+    elif not all(low <= layer.energy_mev <= high for layer in beam.layers):
+        what, rule = f"knows protons of {low:g} to {high:g} MeV", "plan.energy"
+    if what:
+        raise CaseUnsupported(
+            f"the {engine} engine {what}",
+            rule=rule,
+            file="plan",
+            field=f"IonBeamSequence, BeamNumber {beam.number}",
+        )
+    to_gantry(beam, patient_position)
 
 
 def accepted(result: DoseResult, request: DoseRequest) -> DoseResult:

@@ -24,10 +24,11 @@ from fairlead.cases.engines.port import (
     EngineOptionsInvalid,
     accepted,
     delivers,
+    require_plain,
 )
 from fairlead.cases.geometry import BeamsEye, to_gantry
 from fairlead.cases.machine import Room
-from fairlead.cases.model import Beam, CaseUnsupported, Dose, Floats, Grid, PlanLayer
+from fairlead.cases.model import Beam, Dose, Floats, Grid, PlanLayer
 from fairlead.kernel.errors import FairleadError
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -71,7 +72,7 @@ class Reference:
                 remedy="Ask for a coarser grid with --spacing-mm.",
             )
         for beam in request.plan.beams:
-            _require_plain(beam)
+            require_plain(beam, request.plan.patient_position, self.name, water.ENERGY_LIMITS_MEV)
         control.check()
         rsp = request.scanner.rsp(request.ct.values).astype(np.float32)
         beams = request.plan.beams
@@ -84,24 +85,6 @@ class Reference:
 
 
 REFERENCE = Reference()
-
-
-def _require_plain(beam: Beam) -> None:
-    if beam.modifiers:
-        raise CaseUnsupported(
-            f"the reference engine does not model beam modifiers; this beam has: {', '.join(beam.modifiers)}",
-            rule="plan.modifier_unsupported",
-            file="plan",
-            field=f"IonBeamSequence, BeamNumber {beam.number}",
-        )
-    low, high = water.ENERGY_LIMITS_MEV
-    if not all(low <= layer.energy_mev <= high for layer in beam.layers):
-        raise CaseUnsupported(
-            f"the reference engine knows protons of {low:g} to {high:g} MeV",
-            rule="plan.energy",
-            file="plan",
-            field=f"IonBeamSequence, BeamNumber {beam.number}",
-        )
 
 
 @dataclass(frozen=True, slots=True)
