@@ -10,7 +10,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.fairlead-ready
 
-.PHONY: zendesk-app help setup demo test check bench serve lock format clean
+.PHONY: zendesk-app help setup demo demo-cases test check bench serve lock format clean
 
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ export FAIRLEAD_TOOLENV_DIR ?= $(TOOLENVS)
 
 demo: $(STAMP) ## the main job on a local AWS: plan, approve, apply, change, verify
 	@$(BIN)/fairlead demo --data-dir build/demo --toolenvs "$(FAIRLEAD_TOOLENV_DIR)"
+
+demo-cases: $(STAMP) ## three treatment cases over SSH to verdicts, reports and pictures
+	@$(BIN)/fairlead demo-cases --data-dir build/demo-cases
 
 test: $(STAMP) ## every test; servers that it needs are started and stopped by the tests
 	@$(BIN)/python -m pytest

@@ -1,13 +1,24 @@
 """The composition root: settings become opened resources, once, in one frozen record."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
 
 from fairlead.api.app import build_app
+from fairlead.cases import machine as case_machine
+from fairlead.cases.gamma import criteria as gamma_criteria
+from fairlead.cases.intake import Watched, watch
+from fairlead.cases.operations import operations as case_operations
+from fairlead.cases.operations import tend
+from fairlead.cases.places import host_settings, open_places
+from fairlead.cases.routes import CasesDoor
+from fairlead.cases.routes import router as cases_router
+from fairlead.cases.steps.port import CaseParts
+from fairlead.cases.verify import VerdictCriteria
 from fairlead.changes import policy
 from fairlead.changes.cloudcontrol import Resources
 from fairlead.changes.mcp import open_gateway
@@ -84,11 +95,20 @@ def app_of(fairlead: Fairlead) -> FastAPI:
         database=fairlead.database,
         signing_key=fairlead.key,
         runs=fairlead.runs,
-        routers=[router(door)],
+        routers=[router(door), cases_router(_cases_door(fairlead))],
         checks={"objects": fairlead.objects.check},
         check_settings=_check_settings,
         # JSON escapes make a template at most six times as long.
         max_body_bytes=2 * settings.max_template_bytes,
+    )
+
+
+def _cases_door(fairlead: Fairlead) -> CasesDoor:
+    return CasesDoor(
+        database=fairlead.database,
+        runs=fairlead.runs,
+        objects=fairlead.objects,
+        hosts=host_settings(fairlead.settings.cases, fairlead.settings.data_dir),
     )
 
 
@@ -115,8 +135,71 @@ async def working(fairlead: Fairlead) -> AsyncIterator[str]:
             max_template_bytes=settings.max_template_bytes,
         )
         # Servers take seconds to start: meanwhile the worker may already take runs.
-        warming = asyncio.create_task(gateway.warm())
-        stack.callback(warming.cancel)
-        yield await stack.enter_async_context(
-            durable.worker(fairlead.database, operations(parts), settings.runs)
+        if settings.aws.mcp.warm:
+            warming = asyncio.create_task(gateway.warm())
+            stack.callback(warming.cancel)
+        case_parts = await stack.enter_async_context(_case_parts(fairlead))
+        every_operation = (*operations(parts), *case_operations(case_parts))
+        executor = await stack.enter_async_context(
+            durable.worker(fairlead.database, every_operation, settings.runs)
         )
+        await stack.enter_async_context(_in_background(tend(case_parts)))
+        if settings.cases.watch and settings.cases.scan:
+            await stack.enter_async_context(_in_background(watching_cases(fairlead)))
+        yield executor
+
+
+@asynccontextmanager
+async def _case_parts(fairlead: Fairlead) -> AsyncIterator[CaseParts]:
+    """What runs of `cases` need, the connections to hosts included."""
+    settings = fairlead.settings.cases
+    given = settings.criteria
+    criteria = VerdictCriteria(
+        gamma=gamma_criteria(
+            dose_percent=given.dose_percent,
+            distance_mm=given.distance_mm,
+            cutoff_percent=given.cutoff_percent,
+            normalisation=given.normalisation,
+        ),
+        pass_rate_percent=given.pass_rate_percent,
+        position_mm=given.position_mm,
+        layer_mu_percent=given.layer_mu_percent,
+        spot_size_percent=given.spot_size_percent,
+    )
+    work = fairlead.settings.data_dir / "cases" / "work"
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with open_places(host_settings(settings, fairlead.settings.data_dir)) as places:
+        yield CaseParts(
+            database=fairlead.database,
+            objects=fairlead.objects,
+            machine=case_machine.load(settings.machine_file),
+            places=places,
+            settings=settings,
+            criteria=criteria,
+            work=work,
+            calculating=asyncio.Semaphore(1),
+        )
+
+
+async def watching_cases(fairlead: Fairlead) -> None:
+    """Watch the scan folders until cancelled."""
+    settings = fairlead.settings.cases
+    await watch(
+        Watched(
+            database=fairlead.database,
+            runs=fairlead.runs,
+            scan=settings.scan,
+            stability_s=settings.stability_s,
+            rescan_s=settings.rescan_s,
+        )
+    )
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairlead.cases import faults, gamma, interpret, machine, report, rtdose, rules, verify
+from fairlead.cases import faults, gamma, interpret, machine, phantom, report, rtdose, rules, verify
 from fairlead.cases.engines import DoseRequest, engine
 from fairlead.cases.model import Dose, Grid, Volume
 from fairlead.cases.verify import VerdictCriteria
@@ -147,6 +147,34 @@ def _demo_lines() -> list[Line]:
     return lines
 
 
+def _mcsquare_lines() -> list[Line]:
+    """Engine time for the synthetic plan (two beams), by protons per beam, and gamma against `reference`."""
+    machines = machine.load()
+    room = machines.room("G1")
+    identity = phantom.Identity.of(1, "FAIRLEAD-G1")
+    plan, ct = phantom.plan(identity, room), phantom.ct_volume(identity)
+    request = DoseRequest(plan, ct, room, machines.ct, ct.grid)
+    planned = Volume(ct.grid, engine("reference").dose(request).total, "1")
+    lines: list[Line] = []
+    for name, protons in (("1e5", 100_000), ("1e6", 1_000_000)):
+        options = {"protons": protons, "threads": 2, "toolenvs": toolenvs()}
+        try:
+            toolenv.ensure("mcsquare", root=toolenvs())
+        except FairleadError as error:
+            print(f"# mcsquare left out: {error.message}")
+            return []
+        start = time.perf_counter()
+        dose = engine("mcsquare", options).dose(request)
+        lines.append((f"cases_mcsquare_{name}_two_beams", time.perf_counter() - start, "s"))
+        uncertainty = max(facts["uncertainty_percent"] for facts in dose.details["beams"].values())
+        rate = gamma.compare(planned, Volume(ct.grid, dose.total, "1")).pass_rate
+        lines += [
+            (f"cases_mcsquare_{name}_uncertainty", uncertainty, "percent"),
+            (f"cases_mcsquare_{name}_gamma_3_3_to_reference", rate, "percent"),
+        ]
+    return lines
+
+
 def run() -> list[Line]:
     """All lines of this benchmark."""
-    return [*_gamma_lines(), *_demo_lines()]
+    return [*_gamma_lines(), *_demo_lines(), *_mcsquare_lines()]

@@ -5,12 +5,13 @@ import re
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fairlead.cases import engines, plans, pseudonyms, report, rtdose, verify, volumes
-from fairlead.cases.engines import DoseRequest
+from fairlead.cases.engines import FREE, Control, DicomSources, DoseRequest
 from fairlead.cases.engines.reference import coarser
 from fairlead.cases.machine import Machine, MachineUnknown, Room
 from fairlead.cases.model import Beam, LayerDeviation, LayerLog, Plan
@@ -60,19 +61,20 @@ def write_whole(path: Path, content: bytes) -> None:
 def calculate(
     plan_file: Path, ct_folder: Path, out: Path, *, engine: str, machine: Machine,
     room: str | None = None, spacing_mm: float | None = None, beams_out: Path | None = None,
+    options: Mapping[str, Any] | None = None, control: Control = FREE,
 ) -> dict[str, Any]:  # fmt: skip
     """Dose of one fraction of the plan as an RT Dose at `out`; what came of it.
 
-    Raises CaseFault, DoseUnusable, EngineUnknown, MachineUnknown, OutputUnwritable.
+    Raises CaseFault, DoseUnusable, EngineUnknown, MachineUnknown, OutputUnwritable, and what the engine does.
     """
-    chosen = engines.engine(engine)
+    chosen = engines.engine(engine, options)
     plan, ct = plans.read(plan_file), volumes.read(ct_folder)
     grid = coarser(ct.grid, spacing_mm) if spacing_mm else ct.grid
     rtdose.check_fits(plan, ct, grid)
     started = time.perf_counter()
-    result = chosen.dose(
-        DoseRequest(plan, ct, machine.room(room) if room else room_of(plan, machine), machine.ct, grid)
-    )
+    where = machine.room(room) if room else room_of(plan, machine)
+    sources = DicomSources(plan_file, ct_folder)
+    result = chosen.dose(DoseRequest(plan, ct, where, machine.ct, grid, sources), control)
     seconds = time.perf_counter() - started
     write_whole(out, rtdose.encode(result.total, grid, plan, ct))
     if beams_out:
@@ -91,6 +93,7 @@ def calculate(
         "voxels": grid.voxels,
         "spacing_mm": list(grid.spacing_mm),
         "seconds": round(seconds, 3),
+        "details": dict(result.details),
     }
 
 
@@ -115,7 +118,7 @@ def interpret_case(
         return {"valid": False, "violations": violations, "fractions": [], "layers": []}
     fractions, layers = verify.interpreted(examined, now=now)
     if out:
-        _write_layers(out, layers)
+        write_layers(out, layers)
     return {
         "valid": True,
         "violations": [],
@@ -149,7 +152,8 @@ def _layer(found: LayerDeviation) -> dict[str, Any]:
     }
 
 
-def _write_layers(out: Path, layers: tuple[tuple[Beam, LayerLog, LayerDeviation], ...]) -> None:
+def write_layers(out: Path, layers: tuple[tuple[Beam, LayerLog, LayerDeviation], ...]) -> None:
+    """One CSV per layer below `out`: time_ms, x_mm, y_mm, count. Raises OutputUnwritable."""
     for beam, log, _ in layers:
         # A beam's name comes from outside: only letters, digits, - and _ become part of a path.
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", beam.name).strip("_")[:40]
@@ -166,10 +170,11 @@ def _write_layers(out: Path, layers: tuple[tuple[Beam, LayerLog, LayerDeviation]
 
 
 def report_case(
-    case: Path, out: Path, machine: Machine, criteria: VerdictCriteria, *, engine: str, ct: Path | None = None
-) -> dict[str, Any]:
+    case: Path, out: Path, machine: Machine, criteria: VerdictCriteria, *, engine: str,
+    ct: Path | None = None, options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The verdict on the case, its report in the folder `out`; the content of result.json."""
-    verdict = verify.verify(case, machine, engines.engine(engine), criteria, ct_folder=ct)
+    verdict = verify.verify(case, machine, engines.engine(engine, options), criteria, ct_folder=ct)
     try:
         return report.write(verdict, criteria, out, made_at=utc_now())
     except OSError as error:

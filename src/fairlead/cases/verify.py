@@ -132,27 +132,47 @@ def _compare(
         delivery.beam_number: interpret.layer_logs(examined.folder.root / delivery.folder, delivery, room)
         for delivery in fraction.reference
     }
-    in_mu = {beam.number: interpret.planned_mu(beam, room) for beam in plan.beams}
 
     def dose(of: Plan) -> DoseResult:
         return engine.dose(DoseRequest(of, ct, room, machine.ct, ct.grid))
 
     planned = rtdose.as_plan_volume(dose(plan).total, ct.grid, plan, ct)
     delivered = rtdose.as_plan_volume(dose(interpret.delivered_plan(plan, logs)).total, ct.grid, plan, ct)
+    return _comparison(examined, ct, planned, delivered, criteria, engine.label, now)
+
+
+def judged(
+    examined: Examined, planned: Volume, delivered: Volume, criteria: VerdictCriteria, *, engine: str
+) -> Verdict:
+    """The verdict on a valid case whose doses were calculated elsewhere, by `engine` (its label).
+
+    Every fraction's window counts as closed. Raises NotComparable.
+    """
+    if examined.ct is None:
+        raise NotComparable("The case has no CT.", remedy="Have it sent.")
+    made = _comparison(examined, examined.ct, planned, delivered, criteria, engine, None)
+    return Verdict(examined, tuple(_checks(made, criteria)), made)
+
+
+def _comparison(
+    examined: Examined, ct: Volume, planned: Volume, delivered: Volume,
+    criteria: VerdictCriteria, engine: str, now: datetime | None,
+) -> Comparison:  # fmt: skip
+    fractions, layers = interpreted(examined, now=now)
+    fraction = deliveries.reference_fraction(fractions)
+    if examined.plan is None or fraction is None:
+        raise NotComparable("The case has no delivery to compare.", remedy="Have it sent.")
+    in_order = sorted(layers, key=lambda found: (found[1].beam_number, found[1].layer))
     return Comparison(
-        plan,
+        examined.plan,
         ct,
         planned,
         delivered,
         compare(planned, delivered, criteria.gamma),
-        tuple(
-            interpret.deviations(in_mu[number].layers[log.layer - 1], log, room=room)
-            for number, of_beam in sorted(logs.items())
-            for log in of_beam
-        ),
+        tuple(deviation for _, _, deviation in in_order),
         fraction,
         fractions,
-        engine.label,
+        engine,
     )
 
 

@@ -88,11 +88,12 @@ class _Pool:
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._slots: list[asyncio.Task[None]] = []
         self._closed = False
+        self._first_tried = asyncio.Event()
 
     def start(self) -> None:
         """Open all sessions, each in a task of its own: MCP wants a session closed where it was opened."""
         if not self._slots:
-            self._slots = [asyncio.create_task(self._slot()) for _ in range(self.size)]
+            self._slots = [asyncio.create_task(self._slot(number)) for number in range(self.size)]
 
     async def close(self) -> None:
         self._closed = True
@@ -127,18 +128,23 @@ class _Pool:
         labels = {"tool": self._settings.tool, "pool": self.name}
         telemetry.observe("fairlead_mcp_call_seconds", time.perf_counter() - started, labels)
 
-    async def _slot(self) -> None:
+    async def _slot(self, number: int) -> None:
+        if number:
+            # One server that answers soon is worth more than several that slow each other down.
+            await self._first_tried.wait()
         failures = 0
         while True:
             try:
                 async with AsyncExitStack() as stack:
                     async with asyncio.timeout(_START_DEADLINE_S):
                         client = await stack.enter_async_context(self._connect(self.name))
+                    self._first_tried.set()
                     failures = 0
                     self.up += 1
                     stack.callback(self._count_down)
                     await self._serve(client)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next call must hear it
+                self._first_tried.set()
                 failures += 1
                 reason = _start_error(error)
                 telemetry.log.warning("mcp.session_failed", pool=self.name, reason=reason.message)

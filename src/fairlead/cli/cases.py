@@ -1,4 +1,4 @@
-"""`fairlead cases …`: what works on files and nothing else.
+"""`fairlead cases …`: what works on files and nothing else; `casework` adds what needs a server.
 
 Exit codes: 0 done, valid or passed · 1 error, violations or a failed verdict.
 """
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairlead.cli import output
+from fairlead.cli import casework, output
 
 if TYPE_CHECKING:
     from fairlead.cases.machine import Machine
 
-app = typer.Typer(help="Treatment cases: validate, calculate, compare; offline.", no_args_is_help=True)
+app = typer.Typer(
+    help="Treatment cases: validate, calculate and compare offline; watch and steer the pipeline.",
+    no_args_is_help=True,
+)
+casework.register(app)
 
 CaseDir = Annotated[Path, typer.Argument(metavar="CASE_DIR", help="The case folder: plan, CT, deliveries.")]
 MachineFile = Annotated[
@@ -31,6 +35,14 @@ Normalisation = Annotated[
 ]
 MaxGamma = Annotated[
     float, typer.Option(help="Search no farther than this; larger gammas are given as this.")
+]
+
+
+EngineOption = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the engine; may be repeated.")
+]
+EngineOptionsFile = Annotated[
+    Path | None, typer.Option(help="TOML file with options of the engine.", show_default=False)
 ]
 
 
@@ -78,10 +90,16 @@ def dose(
         float | None, typer.Option(help="Coarser dose grid; default: the CT's own.", min=0.5, max=50)
     ] = None,
     beams_out: Annotated[Path | None, typer.Option(help="Folder for one RT Dose per beam as well.")] = None,
+    option: EngineOption = None,
+    options_file: EngineOptionsFile = None,
+    deadline_s: Annotated[
+        float | None, typer.Option(help="Give up after this many seconds.", min=0.1, show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Calculate the dose of one fraction of a plan."""
     from fairlead.cases import offline
+    from fairlead.cases.engines import Control
 
     result = offline.calculate(
         plan,
@@ -92,6 +110,8 @@ def dose(
         room=room,
         spacing_mm=spacing_mm,
         beams_out=beams_out,
+        options=_engine_options(engine, option or [], options_file),
+        control=Control.within(deadline_s),
     )
     if as_json:
         output.as_json(result)
@@ -100,6 +120,17 @@ def dose(
             f"wrote {out}: largest dose {result['max_gy']:.4f} Gy in {result['seconds']:.1f} s\n"
             f"[dim]{result['engine']}[/]"
         )
+
+
+def _engine_options(engine: str, given: list[str], file: Path | None) -> dict[str, Any]:
+    """Options from the file and the command line; where mcsquare may install its program, if not told."""
+    from fairlead.cases.engines.options import read
+    from fairlead.kernel.settings import load_settings
+
+    options = read(engine, given, file)
+    if engine == "mcsquare" and not {"toolenvs", "program_dir"} & set(options):
+        options["toolenvs"] = load_settings().toolenvs
+    return options
 
 
 @app.command()
@@ -228,6 +259,8 @@ def report(
     position_mm: Annotated[float, typer.Option(help="Largest spot position deviation.")] = 2.0,
     layer_mu_percent: Annotated[float, typer.Option(help="Largest MU deviation of a layer.")] = 3.0,
     spot_size_percent: Annotated[float, typer.Option(help="Largest spot size deviation.")] = 15.0,
+    option: EngineOption = None,
+    options_file: EngineOptionsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare planned with delivered dose; exit code 1 where the verdict is fail."""
@@ -247,7 +280,10 @@ def report(
         layer_mu_percent=layer_mu_percent,
         spot_size_percent=spot_size_percent,
     )
-    result = offline.report_case(case, out, _machine(machine), criteria, engine=engine, ct=ct)
+    options = _engine_options(engine, option or [], options_file)
+    result = offline.report_case(
+        case, out, _machine(machine), criteria, engine=engine, ct=ct, options=options
+    )
     if as_json:
         output.as_json(result)
     else:

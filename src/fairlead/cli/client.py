@@ -131,6 +131,15 @@ class Client:
             response = self._send(method, path, body, query, auth=auth)
         return self._decoded(response)
 
+    def content(self, path: str) -> bytes:
+        """GET what is no JSON: a page, a picture. Raises what the server refused with."""
+        response = self._send("GET", path, None, None, auth=True)
+        if response.status_code == 401 and self._renew():
+            response = self._send("GET", path, None, None, auth=True)
+        if response.status_code >= 400:
+            self._decoded(response)
+        return response.content
+
     def get(self, path: str, **query: Any) -> Any:
         """GET with the query arguments that are not None."""
         return self.request("GET", path, query={k: v for k, v in query.items() if v is not None})

@@ -46,16 +46,19 @@ def _root(
 
 
 def _register() -> None:
-    from fairlead.cli import account, cases, changes, runs, server, support
+    from fairlead.cli import account, cases, changes, runs, server, support, support_screen
     from fairlead.cli.demo import demo
+    from fairlead.cli.demo_cases import demo_cases
 
     app.add_typer(changes.app, name="changes")
     app.add_typer(runs.app, name="runs")
     app.add_typer(cases.app, name="cases")
+    support_screen.register(support.app)
     app.add_typer(support.app, name="support")
     account.register(app)
     server.register(app)
     app.command()(demo)
+    app.command()(demo_cases)
 
 
 def main() -> None:

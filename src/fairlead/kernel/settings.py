@@ -54,6 +54,7 @@ class McpSettings(_Section):
     read_url: str | None = None  # http only: a read-only endpoint; default: `url`
     command: tuple[str, ...] | None = None  # stdio only: another server or mcp-proxy-for-aws
     tool: str = "call_aws"  # the managed server calls it aws___call_aws
+    warm: bool = True  # start the servers with the worker rather than with the first call
     readers: int = Field(default=1, ge=1, le=32)  # processes
     writers: int = Field(default=2, ge=1, le=32)  # processes
     call_timeout_s: float = Field(default=60.0, gt=0)
@@ -83,6 +84,55 @@ class RunSettings(_Section):
     liveness_interval_s: float = Field(default=3.0, gt=0)
 
 
+class CaseHostSettings(_Section):
+    """A machine that calculates doses."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    executor: Literal["local", "ssh", "slurm"] = "local"  # slurm is spoken to over SSH
+    work_dir: str = Field(pattern=r"^/")  # absolute, there; only folders that Fairlead marked are touched
+    python: str = "python3"  # there; an interpreter that has Fairlead installed
+    slots: int = Field(default=1, ge=1, le=1024)  # beams at once, where `gpus` is 0 or Slurm decides
+    gpus: int = Field(default=0, ge=0, le=64)  # per beam; above 0 the host's own are found and leased
+    address: str | None = None  # ssh and slurm
+    port: int = Field(default=22, ge=1, le=65535)
+    user: str | None = None
+    known_hosts: Path | None = None  # pinned host keys; nothing is ever trusted on first use
+    identity_file: Path | None = None
+    agent: Path | None = None  # socket of an SSH agent; without it and identity_file there is no key
+    partition: str | None = None  # slurm
+
+
+class CaseCriteriaSettings(_Section):
+    """When planned and delivered dose agree; all of them have to hold."""
+
+    dose_percent: float = Field(default=3.0, gt=0, le=100)
+    distance_mm: float = Field(default=3.0, gt=0, le=50)
+    cutoff_percent: float = Field(default=10.0, ge=0, lt=100)
+    normalisation: Literal["global", "local"] = "global"
+    pass_rate_percent: float = Field(default=95.0, gt=0, le=100)
+    position_mm: float = Field(default=2.0, gt=0)
+    layer_mu_percent: float = Field(default=3.0, gt=0)
+    spot_size_percent: float = Field(default=15.0, gt=0)
+
+
+class CasesSettings(_Section):
+    """The pipeline from a case folder to a verdict."""
+
+    scan: dict[str, Path] = {}  # project → folder that is watched
+    watch: bool = True  # workers watch; False: only `fairlead cases watch` does
+    machine_file: Path | None = None  # default: the synthetic demo rooms
+    engine: str = "reference"
+    engine_options: dict[str, Any] = {}
+    hosts: tuple[CaseHostSettings, ...] = ()  # default: this machine
+    stability_s: float = Field(default=30.0, ge=0)  # a ready case must not have changed for so long
+    rescan_s: float = Field(default=60.0, gt=0)
+    fraction_wait_s: float = Field(default=3600.0, ge=0)  # for the missing deliveries of a fraction
+    job_deadline_s: float = Field(default=6 * 3600.0, gt=0)
+    attempts: int = Field(default=3, ge=1, le=10)  # of a step that failed for a passing reason
+    retention_days: int = Field(default=30, ge=0)  # of work folders after the end of a case
+    criteria: CaseCriteriaSettings = CaseCriteriaSettings()
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -101,6 +151,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     aws: AwsSettings = AwsSettings()
     runs: RunSettings = RunSettings()
+    cases: CasesSettings = CasesSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
     max_template_bytes: int = Field(default=16 * 1024 * 1024, gt=0)

@@ -36,7 +36,7 @@ def tell(data_dir: Path, toolenvs: Path) -> None:
     """The demo, from an empty folder to the table of timings. Raises DemoFailed."""
     telemetry.configure(level="warning", form="text")
     times = Times()
-    _fresh(data_dir)
+    fresh(data_dir)
     with _serving(data_dir.absolute(), toolenvs.absolute(), times) as about:
         Story(about, toolenvs.absolute(), times).tell()
     times.show()
@@ -75,7 +75,7 @@ class Times:
         output.console().print(table)
 
 
-def _fresh(data_dir: Path) -> None:
+def fresh(data_dir: Path) -> None:
     """An empty folder; only one that an earlier demo made is emptied."""
     if data_dir.exists() and any(data_dir.iterdir()):
         if not (data_dir / MARKER).exists():
@@ -126,7 +126,7 @@ def _serving(data_dir: Path, toolenvs: Path, times: Times) -> Iterator[dict[str,
         )
         line = process.stdout.readline() if process.stdout else b""
     if not line:
-        raise DemoFailed("The server did not start.", remedy=f"Read {log}.", last_lines=_tail(log))
+        raise DemoFailed("The server did not start.", remedy=f"Read {log}.", last_lines=tail(log))
     try:
         yield json.loads(line)
     except ServerRefused as error:
@@ -142,7 +142,7 @@ def _serving(data_dir: Path, toolenvs: Path, times: Times) -> Iterator[dict[str,
             process.kill()
 
 
-def _tail(log: Path) -> list[str]:
+def tail(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
 
 
