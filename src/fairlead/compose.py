@@ -21,7 +21,7 @@ from fairlead.cases.steps.port import CaseParts
 from fairlead.cases.verify import VerdictCriteria
 from fairlead.changes import policy
 from fairlead.changes.cloudcontrol import Resources
-from fairlead.changes.mcp import open_gateway
+from fairlead.changes.mcp import Gateway
 from fairlead.changes.operations import operations
 from fairlead.changes.parts import ChangesParts
 from fairlead.changes.registry import Registry
@@ -117,13 +117,10 @@ def _check_settings(settings: ProjectSettings) -> None:
 
 
 @asynccontextmanager
-async def working(fairlead: Fairlead) -> AsyncIterator[str]:
-    """Execute runs while the block is open; the value is the worker's executor id."""
+async def working(fairlead: Fairlead, gateway: Gateway) -> AsyncIterator[str]:
+    """Execute runs while the block is open, with AWS through `gateway`; the value is the executor id."""
     settings = fairlead.settings
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(
-            open_gateway(settings.aws, toolenv_root=settings.toolenvs, data_dir=settings.data_dir)
-        )
         parts = ChangesParts(
             database=fairlead.database,
             objects=fairlead.objects,
@@ -134,10 +131,6 @@ async def working(fairlead: Fairlead) -> AsyncIterator[str]:
             parallelism=settings.runs.apply_parallelism,
             max_template_bytes=settings.max_template_bytes,
         )
-        # Servers take seconds to start: meanwhile the worker may already take runs.
-        if settings.aws.mcp.warm:
-            warming = asyncio.create_task(gateway.warm())
-            stack.callback(warming.cancel)
         case_parts = await stack.enter_async_context(_case_parts(fairlead))
         every_operation = (*operations(parts), *case_operations(case_parts))
         executor = await stack.enter_async_context(

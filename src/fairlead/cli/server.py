@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ import typer
 from fairlead.cli import output
 
 if TYPE_CHECKING:
+    from fairlead.changes.mcp import Gateway
     from fairlead.kernel.settings import Settings
     from fairlead.sandbox.process import Sandbox
 
@@ -72,16 +74,37 @@ def worker(data_dir: DataDir = None, until_eof: UntilEof = False) -> None:
     settings = _settings(None, data_dir)
 
     async def run() -> None:
-        from fairlead.compose import open_fairlead, working
         from fairlead.kernel.telemetry import log, serving_metrics
 
         with serving_metrics(settings.runs.metrics_port) as metrics_port:
             if metrics_port is not None:
                 log.info("worker.metrics", port=metrics_port)
-            async with open_fairlead(settings) as fairlead, working(fairlead):
-                await until_stopped(until_eof)
+            async with _aws(settings) as gateway:
+                compose = await asyncio.to_thread(import_module, "fairlead.compose")
+                async with compose.open_fairlead(settings) as fairlead, compose.working(fairlead, gateway):
+                    await until_stopped(until_eof)
 
     asyncio.run(run())
+
+
+@asynccontextmanager
+async def _aws(settings: "Settings") -> AsyncIterator["Gateway"]:
+    """The AWS MCP servers, already starting: they need seconds, and so does importing the rest of a worker.
+
+    After a crash both stand between the kill and the moment at which work goes on.
+    """
+    from fairlead.changes.mcp import open_gateway
+
+    async with open_gateway(
+        settings.aws, toolenv_root=settings.toolenvs, data_dir=settings.data_dir
+    ) as gateway:
+        warming = [asyncio.create_task(gateway.warm())] if settings.aws.mcp.warm else []
+        try:
+            yield gateway
+        finally:
+            for task in warming:
+                task.cancel()
+            await asyncio.gather(*warming, return_exceptions=True)
 
 
 def sandbox(
@@ -256,7 +279,8 @@ async def until_stopped(until_eof: bool) -> None:
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while sys.stdin.buffer.read(1024):
+    # Not through sys.stdin: a thread inside its lock would make the interpreter's end fatal.
+    while os.read(0, 1024):
         pass
     with suppress(RuntimeError):  # the loop has ended by itself meanwhile
         loop.call_soon_threadsafe(stop.set)
