@@ -1,11 +1,24 @@
 """Logs and metrics: what is written, and what never is."""
 
 import json
+import logging
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from fairlead.kernel import telemetry
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Logging as it was, for the tests that follow."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 def test_a_field_named_like_a_secret_is_never_written(capsys: pytest.CaptureFixture[str]) -> None:

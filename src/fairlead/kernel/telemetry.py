@@ -28,6 +28,11 @@ def _redact(_: object, __: str, event: structlog.types.EventDict) -> structlog.t
     return event
 
 
+def _logger(*_: object) -> structlog.PrintLogger:
+    """Standard error as it is now: whoever replaced it meanwhile may have closed the old one."""
+    return structlog.PrintLogger(sys.stderr)
+
+
 def configure(*, level: str = "info", form: Literal["json", "text"] = "json") -> None:
     """Log to standard error from now on; libraries from warnings upwards."""
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -46,7 +51,7 @@ def configure(*, level: str = "info", form: Literal["json", "text"] = "json") ->
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_logger,
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
