@@ -10,6 +10,8 @@ import platform
 import sys
 from pathlib import Path
 
+from fairlead.kernel import telemetry
+
 OUT = Path("build/bench.json")
 
 
@@ -20,6 +22,7 @@ def main(wanted: list[str]) -> int:
     if unknown := sorted(set(wanted) - set(names)):
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(names)}", file=sys.stderr)
         return 1
+    telemetry.configure(level="warning", form="text")
     figures: dict[str, dict[str, object]] = {}
     failed = []
     for name in wanted or names:
