@@ -186,7 +186,7 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_is_not_written(open_fold
         from fairlead.kernel.errors import FairleadError
         from fairlead.kernel.objects import open_objects
         store = open_objects(sys.argv[1])
-        # Python imports threads and codecs when first used, and another account may not read where it is installed.
+        # Imports what Python imports only when used: another user may not read where it is installed.
         asyncio.run(store.get("a/b"))
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)  # permissions do not bind root

@@ -133,6 +133,62 @@ class CasesSettings(_Section):
     criteria: CaseCriteriaSettings = CaseCriteriaSettings()
 
 
+class ZendeskInstallationSettings(_Section):
+    """One installation of the app in one Zendesk."""
+
+    id: str = Field(pattern=r"^[0-9]{1,20}$")  # Zendesk's number of the installation
+    project: str  # whose customers its agents may look into
+    subdomain: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")  # acme of acme.zendesk.com
+    public_key_file: Path  # the app's RS256 key, pinned; PEM
+    shared_secret: SecretStr  # the app's setting of the same name
+    app_origin: str | None = None  # https://NUMBER.apps.zdusercontent.com, where the app is not served by us
+    api_url: str | None = None  # default: https://SUBDOMAIN.zendesk.com
+    api_email: str | None = None  # with a token: tickets' organizations and users' roles are looked up
+    api_token: SecretStr | None = None
+
+
+class SupportAccessSettings(_Section):
+    """How customers' accounts are reached: by keys from Parameter Store, else by our own role and a hub."""
+
+    parameter_region: str = "ap-northeast-2"
+    access_key_parameter: str | None = None  # SecureString in Parameter Store; both or none
+    secret_key_parameter: str | None = None
+    hub_role_arn: str | None = None  # the role between the server's own and the customers'
+    hub_external_id: SecretStr | None = None
+    role_name: str = "FairleadReadOnly"  # in customers' accounts
+    session_s: int = Field(default=3600, ge=900, le=43_200)
+    policy_arns: tuple[str, ...] = ("arn:aws:iam::aws:policy/SecurityAudit",)
+    tag_sessions: bool = False  # needs sts:TagSession and sts:SetSourceIdentity in trust policies
+
+
+class SupportModelSettings(_Section):
+    """What answers questions."""
+
+    provider: Literal["embedded", "bedrock", "openai"] = "embedded"
+    name: str | None = None  # of the model, where it is not the embedded one
+    base_url: str | None = None  # of an OpenAI-compatible endpoint
+    api_key: SecretStr | None = None
+    region: str | None = None  # of Bedrock
+
+
+class SupportSettings(_Section):
+    """The support assistant."""
+
+    installations: tuple[ZendeskInstallationSettings, ...] = ()
+    public_url: str | None = None  # https address of this server as agents' browsers see it
+    access: SupportAccessSettings = SupportAccessSettings()
+    model: SupportModelSettings = SupportModelSettings()
+    redis_url: SecretStr | None = None  # several API processes
+    session_s: int = Field(default=900, ge=60, le=3600)  # of an agent
+    link_s: int = Field(default=600, ge=10, le=86_400)  # of an opened report
+    ask_deadline_s: float = Field(default=120.0, gt=0)
+    report_deadline_s: float = Field(default=1800.0, gt=0)
+    screening_deadline_s: float = Field(default=3600.0, gt=0)
+    engine: Literal["builtin", "prowler", "service-screener"] = "builtin"
+    service_screener: Path | None = None  # a checkout of it
+    retention_days: int = Field(default=400, ge=1)  # of reports and screenings
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -152,6 +208,7 @@ class Settings(BaseSettings):
     aws: AwsSettings = AwsSettings()
     runs: RunSettings = RunSettings()
     cases: CasesSettings = CasesSettings()
+    support: SupportSettings = SupportSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
     max_template_bytes: int = Field(default=16 * 1024 * 1024, gt=0)

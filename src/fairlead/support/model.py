@@ -190,3 +190,53 @@ class Difference:
     unknown: tuple[Finding, ...]  # failed before, and was not looked at this time
     suppressed: tuple[Suppressed, ...]
     lapsed: tuple[Suppression, ...]  # suppressions whose day has passed and that would have covered something
+
+
+class AgentRole(StrEnum):
+    """What somebody in Zendesk may do here; each may do all that the one before may."""
+
+    AGENT = "agent"  # ask, screen and report on the account of a ticket
+    LEAD = "lead"  # and bind a ticket to another account of its organization; accept findings
+    ADMINISTRATOR = "administrator"  # and keep the list of customers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """Somebody whom Zendesk vouched for, in one installation of the app."""
+
+    installation: str
+    user: str  # Zendesk's id of the user
+    project_id: str
+    role: AgentRole
+
+    @property
+    def actor(self) -> str:
+        """The name under which runs and audit entries know the agent."""
+        return f"zendesk:{self.installation}:{self.user}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """One customer's AWS account that a project may look into."""
+
+    project_id: str
+    account: str  # twelve digits
+    name: str
+    role_name: str | None  # to assume there; None: the one of the settings
+    external_id: str | None  # per customer; None: this account is read with the server's own credentials
+    regions: tuple[str, ...] = ()  # empty: every region that is switched on
+    language: Language = Language.KOREAN
+    timezone: str = "Asia/Seoul"
+
+
+class JobKind(StrEnum):
+    """What an agent can ask for; each is a durable run of the operation `support.<kind>`."""
+
+    ASK = "ask"
+    SCREEN = "screen"
+    REPORT = "report"
+
+    @property
+    def operation(self) -> str:
+        """The name of its operation."""
+        return f"support.{self.value}"
