@@ -173,7 +173,9 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_read_only_folder_can_be_read_and_says_why_it_is_not_written(open_folder: Path) -> None:
+def test_a_read_only_folder_can_be_read_and_says_why_it_is_not_written(
+    open_folder: Path, tmp_path: Path
+) -> None:
     store = open_objects((open_folder / "objects").as_uri())
     asyncio.run(store.put_new("a/b", b"x"))
     folders = [open_folder / "objects", open_folder / "objects" / "a"]
@@ -187,7 +189,9 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_is_not_written(open_fold
         from fairlead.kernel.objects import open_objects
         store = open_objects(sys.argv[1])
         # Imports what Python imports only when used: another user may not read where it is installed.
-        asyncio.run(store.get("a/b"))
+        elsewhere = open_objects(sys.argv[2])
+        asyncio.run(elsewhere.check())
+        asyncio.run(elsewhere.put_new("a/b", b"x"))
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)  # permissions do not bind root
         async def main():
@@ -202,6 +206,7 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_is_not_written(open_fold
         print(json.dumps(asyncio.run(main())))
         """,
         store.url,
+        tmp_path.as_uri(),
     )
     assert answer["read"] == "x"
     for operation in ("put_new", "put", "check"):
