@@ -54,7 +54,7 @@ demo-cases: $(STAMP) ## three treatment cases over SSH to verdicts, reports and 
 	@$(BIN)/fairlead demo-cases --data-dir build/demo-cases
 
 test: $(STAMP) ## every test; servers that it needs are started and stopped by the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 bench: $(STAMP) ## figures, as `name value unit` lines and in build/bench.json
 	@$(BIN)/python -m tests.benchmarks

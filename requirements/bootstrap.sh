@@ -11,8 +11,9 @@ fail() { printf 'setup: %s\n' "$1" >&2; exit 1; }
 
 if ! "$python" -m pip --version >/dev/null 2>&1; then
   # Debian ships Python without pip; only root may add it.
-  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     fail "'$python' has no pip. Remedy: apt-get install python3-pip (as root), then the same command again."
+  fi
   { apt-get install -qy --no-install-recommends python3-pip || { apt-get update -q && apt-get install -qy --no-install-recommends python3-pip; }; } >/dev/null 2>&1 ||
     fail "apt-get could not install python3-pip. Remedy: install it by hand, then the same command again."
 fi

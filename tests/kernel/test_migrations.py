@@ -27,6 +27,21 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
     assert sorted(sa.inspect(database.engine).get_table_names()) == before
 
 
+def test_an_older_release_works_on_the_tables_of_a_newer_one(database: Database) -> None:
+    def revision() -> object:
+        with database.reading() as connection:
+            return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999_later'")
+        connection.exec_driver_sql("CREATE TABLE later (id INTEGER PRIMARY KEY)")
+    migrate(database)
+    assert revision() == "9999_later"
+    with database.transaction() as connection:
+        entry = audit.append(connection, actor="test", action="test", subject="test")
+        assert audit.newest(connection) == entry
+
+
 def test_processes_that_start_at_once_migrate_once(empty_database_url: str) -> None:
     failures: list[Exception] = []
 

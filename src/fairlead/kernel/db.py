@@ -17,8 +17,11 @@ from typing import Any
 import alembic.command
 import alembic.config
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
+from fairlead.kernel import telemetry
 from fairlead.kernel.errors import FairleadError, SettingsInvalid, Unavailable
 
 BUSY_TIMEOUT_MS = 30_000
@@ -177,8 +180,24 @@ def migrate(database: Database) -> None:
     with _migrating, database.transaction() as connection:
         if not database.is_sqlite:  # SQLite's BEGIN IMMEDIATE is such a lock already
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        if _made_by_a_newer_release(connection, config):
+            return
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
+
+
+def _made_by_a_newer_release(connection: sa.Connection, config: alembic.config.Config) -> bool:
+    """Whether the tables are of a revision that this release does not know.
+
+    Revisions only add, and what they add has defaults or is written by newer code alone. So an older release
+    works on them, which is what rolling back a deployment needs.
+    """
+    revision = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if revision is None or revision in known:
+        return False
+    telemetry.log.warning("db.newer_revision", revision=revision)
+    return True
 
 
 def _parse(url: str) -> sa.URL:
