@@ -100,18 +100,26 @@ def export(case: Path, out: Path, machine: Machine, pseudonyms: Pseudonyms) -> E
             "The folder for the export exists and is not empty.", remedy="Name a new folder."
         )
     out.mkdir(parents=True, exist_ok=True)
-    name = f"RP.{pseudonyms.uid(source.plan.uid)}.dcm"
-    (out / name).write_bytes(_dicom(source.plan_file, source.folder.root, pseudonyms, kind="plan"))
-    if source.folder.ct:
-        (out / "CT").mkdir()
-        slices = sorted(path for path in source.folder.ct.iterdir() if path.suffix.lower() == ".dcm")
-        for index, path in enumerate(slices, start=1):
-            content = _dicom(path, source.folder.root, pseudonyms, kind="ct")
-            (out / "CT" / f"CT.{index:04d}.dcm").write_bytes(content)
+    export_dicom(source, out / f"RP.{pseudonyms.uid(source.plan.uid)}.dcm", out / "CT", pseudonyms)
     for delivery in source.deliveries:
         _delivery(source.folder.root / delivery.folder, delivery, out, pseudonyms)
     (out / READY_MARKER).touch()
     return examine(out, machine)
+
+
+def export_dicom(source: Examined, plan_file: Path, ct_folder: Path, pseudonyms: Pseudonyms) -> None:
+    """Write plan and CT of a valid case without its patient; the same key gives the same files."""
+    if source.plan_file is None:
+        raise NotPseudonymisable("The case has no plan.", remedy="Have it sent.")
+    plan_file.parent.mkdir(parents=True, exist_ok=True)
+    plan_file.write_bytes(_dicom(source.plan_file, source.folder.root, pseudonyms, kind="plan"))
+    if source.folder.ct is None:
+        return
+    ct_folder.mkdir(parents=True, exist_ok=True)
+    slices = sorted(path for path in source.folder.ct.iterdir() if path.suffix.lower() == ".dcm")
+    for index, path in enumerate(slices, start=1):  # numbered: their own names may be the patient's
+        content = _dicom(path, source.folder.root, pseudonyms, kind="ct")
+        (ct_folder / f"CT.{index:04d}.dcm").write_bytes(content)
 
 
 def _dicom(path: Path, root: Path, pseudonyms: Pseudonyms, *, kind: str) -> bytes:

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fairlead.cases import deliveries, interpret, rtdose, rules, volumes
-from fairlead.cases.engines import DoseEngine, DoseRequest, DoseResult
+from fairlead.cases.engines import DicomSources, DoseEngine, DoseRequest, DoseResult
 from fairlead.cases.gamma import Criteria, Gamma, compare
 from fairlead.cases.machine import Machine
 from fairlead.cases.model import Beam, Fraction, FractionState, LayerDeviation, LayerLog, Plan, Volume
@@ -133,8 +133,12 @@ def _compare(
         for delivery in fraction.reference
     }
 
+    sources = None
+    if (ct_files := ct_folder or examined.folder.ct) and examined.plan_file:
+        sources = DicomSources(examined.plan_file, ct_files)
+
     def dose(of: Plan) -> DoseResult:
-        return engine.dose(DoseRequest(of, ct, room, machine.ct, ct.grid))
+        return engine.dose(DoseRequest(of, ct, room, machine.ct, ct.grid, sources))
 
     planned = rtdose.as_plan_volume(dose(plan).total, ct.grid, plan, ct)
     delivered = rtdose.as_plan_volume(dose(interpret.delivered_plan(plan, logs)).total, ct.grid, plan, ct)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator
 
+from fairlead.cases import plans
 from fairlead.cases.engines import files, grids, process
 from fairlead.cases.engines.options import EngineOptions, validated
 from fairlead.cases.engines.port import (
@@ -23,13 +24,14 @@ from fairlead.cases.engines.port import (
     DoseResult,
     EngineNotConfigured,
     accepted,
+    as_planned,
     delivers,
     require_plain,
 )
-from fairlead.cases.model import Beam, Dose, Floats, Grid
+from fairlead.cases.model import Beam, CaseUnsupported, Dose, Floats, Grid
 
 NAME = "command"
-PLACEHOLDERS = ("request", "beam", "out", "work", "seed", "plan", "ct")
+PLACEHOLDERS = ("request", "beam", "out", "work", "seed", "plan", "plan_beam", "ct")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
@@ -77,6 +79,15 @@ class Command:
         """What the options claim."""
         return self.options.deterministic
 
+    @property
+    def reads_dicom(self) -> bool:
+        """Whether its argument list names DICOM files."""
+        return bool(self._placeholders & {"plan", "ct"})
+
+    @property
+    def _placeholders(self) -> set[str]:
+        return {name for word in self.options.argv for name in _FIELD.findall(word)}
+
     def configured(self, options: Mapping[str, Any]) -> Self:
         """The engine with these CommandOptions. Raises EngineOptionsInvalid."""
         return replace(self, options=validated(CommandOptions, options, NAME))
@@ -90,6 +101,8 @@ class Command:
         for beam in request.plan.beams:
             plain = replace(beam, modifiers=()) if self.options.modifiers else beam
             require_plain(plain, request.plan.patient_position, NAME, self.options.energy_mev)
+        if "plan" in self._placeholders and "request" not in self._placeholders:
+            _require_planned_spots(request)
         beams = request.plan.beams
         doses: dict[int, Dose] = {}
         programs = {}
@@ -118,8 +131,9 @@ class Command:
         }
         if request.sources:
             values["plan"] = str(request.sources.plan_file.absolute())
+            values["plan_beam"] = str(request.sources.number(beam))
             values["ct"] = str(request.sources.ct_folder.absolute())
-        missing = {name for word in self.options.argv for name in _FIELD.findall(word)} - set(values)
+        missing = self._placeholders - set(values)
         if missing:
             raise EngineNotConfigured(
                 f"The engine command needs {{{min(missing)}}}, and this request names no DICOM files.",
@@ -157,6 +171,23 @@ def _rejected(what: str, log: str) -> DoseRejected:
         remedy="See the last lines of its log; the whole log lies in the engine's work folder.",
         last_lines=process.last_lines(log),
     )
+
+
+def _require_planned_spots(request: DoseRequest) -> None:
+    """Raises CaseUnsupported where spots are not those of the plan file, which is all that it reads."""
+    if request.sources is None:
+        return
+    written = plans.read(request.sources.plan_file)
+    for beam in request.plan.beams:
+        planned = written.beam(request.sources.number(beam))
+        if planned is None or not as_planned(beam, planned):
+            raise CaseUnsupported(
+                "the program reads the plan file, and these spots were delivered otherwise; "
+                "{request} would hold them",
+                rule="plan.spots_unsupported",
+                file="plan",
+                field=f"IonBeamSequence, BeamNumber {beam.number}",
+            )
 
 
 def _read(file: Path, grid: Grid, form: str) -> Floats:

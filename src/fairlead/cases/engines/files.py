@@ -88,6 +88,7 @@ class _Plan(_Part):
 class _Dicom(_Part):
     plan: str  # relative to the request's folder
     ct: str
+    beams: dict[int, int] = {}  # number in the request → number in the plan file, where they differ
 
 
 class Order(_Part):
@@ -134,11 +135,13 @@ def write_request(
     folder: Path, request: DoseRequest, *, engine: str, name: str = "request",
     options: Mapping[str, Any] | None = None, deadline_s: float | None = None,
     beams: Sequence[int] | None = None, dicom: tuple[str, str] | None = None,
+    plan_numbers: Mapping[int, int] | None = None,
 ) -> Path:  # fmt: skip
     """Write the request `name` into `folder` (made where it is missing); its file.
 
     `beams` picks beams of the plan (default: all). `dicom` is the plan file and the CT folder for engines
-    that read DICOM, relative to `folder`; the caller puts them there. The same input gives the same files.
+    that read DICOM, relative to `folder`; the caller puts them there. `plan_numbers` are the plan file's
+    numbers of beams that have others in the request. The same input gives the same files.
     """
     plan = request.plan
     if beams is not None:
@@ -155,7 +158,7 @@ def write_request(
         dose_grid=_grid_out(request.grid),
         ct=_write_array_file(folder, "ct", ".npy", _npy(_compact(request.ct.values))),
         spots=_write_array_file(folder, "spots", ".npz", _npz(plan)),
-        dicom=_Dicom(plan=dicom[0], ct=dicom[1]) if dicom else None,
+        dicom=_Dicom(plan=dicom[0], ct=dicom[1], beams=dict(plan_numbers or {})) if dicom else None,
     )
     target = folder / f"{name}.json"
     _write(target, order.model_dump_json(indent=1).encode())
@@ -181,7 +184,9 @@ def read_request(file: Path) -> tuple[Order, DoseRequest]:
         raise RequestInvalid(f"The arrays do not fit {file.name}: {_reason(error)}.") from None
     sources = None
     if order.dicom:
-        sources = DicomSources(file.parent / order.dicom.plan, file.parent / order.dicom.ct)
+        sources = DicomSources(
+            file.parent / order.dicom.plan, file.parent / order.dicom.ct, order.dicom.beams
+        )
     volume = Volume(_grid_in(order.ct_grid), np.asarray(ct, dtype=np.float32), "")
     return order, DoseRequest(plan, volume, order.room, order.scanner, _grid_in(order.dose_grid), sources)
 

@@ -80,6 +80,7 @@ class Mcsquare:
     options: McsquareOptions = field(default_factory=McsquareOptions)
     name: str = NAME
     label: str = "MCsquare Monte Carlo (opentps-core 2.0.0), dose to water. Not for clinical use."
+    reads_dicom: bool = False
 
     @property
     def deterministic(self) -> bool:

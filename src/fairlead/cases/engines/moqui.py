@@ -31,6 +31,7 @@ from fairlead.cases.engines.port import (
     EngineNotConfigured,
     EngineOptionsInvalid,
     accepted,
+    as_planned,
     delivers,
     require_plain,
 )
@@ -80,6 +81,7 @@ class Moqui:
     name: str = NAME
     label: str = "MOQUI Monte Carlo, the site's own binary. Not for clinical use."
     deterministic: bool = False  # its GPU threads add up in any order
+    reads_dicom: bool = True
 
     def configured(self, options: Mapping[str, Any]) -> Self:
         """The engine with these MoquiOptions. Raises EngineOptionsInvalid."""
@@ -151,7 +153,7 @@ def _treatment_indices(plan: Plan, sources: DicomSources, options: MoquiOptions)
     written = plans.read(sources.plan_file)
     numbers = [beam.number for beam in written.beams]
     for beam in plan.beams:
-        of_file = written.beam(beam.number)
+        of_file = written.beam(sources.number(beam))
         if written.uid != plan.uid or of_file is None:
             raise CaseUnsupported(
                 "the plan file is not the plan of the request",
@@ -159,24 +161,14 @@ def _treatment_indices(plan: Plan, sources: DicomSources, options: MoquiOptions)
                 file="plan",
                 field="SOPInstanceUID",
             )
-        if options.dialect == "upstream" and not _same_spots(beam, of_file):
+        if options.dialect == "upstream" and not as_planned(beam, of_file):
             raise CaseUnsupported(
                 "MOQUI's upstream dialect calculates the plan file; these spots were delivered otherwise",
                 rule="plan.spots_unsupported",
                 file="plan",
                 field=f"IonBeamSequence, BeamNumber {beam.number}",
             )
-    return {beam.number: numbers.index(beam.number) + 1 for beam in plan.beams}
-
-
-def _same_spots(one: Beam, other: Beam) -> bool:
-    return len(one.layers) == len(other.layers) and all(
-        a.energy_mev == b.energy_mev
-        and a.meterset.shape == b.meterset.shape
-        and np.allclose(a.meterset, b.meterset, rtol=1e-4)
-        and np.allclose(a.positions_mm, b.positions_mm, atol=0.01)
-        for a, b in zip(one.layers, other.layers, strict=True)
-    )
+    return {beam.number: numbers.index(sources.number(beam)) + 1 for beam in plan.beams}
 
 
 def _write_dicom(folder: Path, sources: DicomSources) -> None:

@@ -68,6 +68,13 @@ class DicomSources:
 
     plan_file: Path
     ct_folder: Path
+    # Number of a beam in the request → its number in the plan file, where they differ: a delivered beam is
+    # asked for beside the planned one.
+    beams: Mapping[int, int] = field(default_factory=dict)
+
+    def number(self, beam: Beam) -> int:
+        """The number of `beam` in the plan file."""
+        return self.beams.get(beam.number, beam.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,10 @@ class DoseEngine(Protocol):
         """One honest sentence for reports."""
 
     @property
+    def reads_dicom(self) -> bool:
+        """Whether requests have to name the DICOM files that they were read from."""
+
+    @property
     def deterministic(self) -> bool:
         """Whether the same request gives the same bytes, with the options that it has."""
 
@@ -212,6 +223,17 @@ def require_plain(
             field=f"IonBeamSequence, BeamNumber {beam.number}",
         )
     to_gantry(beam, patient_position)
+
+
+def as_planned(beam: Beam, planned: Beam) -> bool:
+    """Whether `beam` has the spots of `planned`, but for rounding."""
+    return len(beam.layers) == len(planned.layers) and all(
+        a.energy_mev == b.energy_mev
+        and a.meterset.shape == b.meterset.shape
+        and np.allclose(a.meterset, b.meterset, rtol=1e-4)
+        and np.allclose(a.positions_mm, b.positions_mm, atol=0.01)
+        for a, b in zip(beam.layers, planned.layers, strict=True)
+    )
 
 
 def accepted(result: DoseResult, request: DoseRequest) -> DoseResult:

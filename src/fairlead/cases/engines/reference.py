@@ -55,6 +55,7 @@ class Reference:
         "Analytic proton pencil beam in water-equivalent geometry (NIST PSTAR ranges). Not for clinical use."
     )
     deterministic: bool = True
+    reads_dicom: bool = False
 
     def configured(self, options: Mapping[str, Any]) -> Self:
         """Itself. Raises EngineOptionsInvalid: it has no options."""

@@ -1,5 +1,6 @@
 """Interpret the logs and write what the hosts calculate from: no file of it names the patient."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,14 @@ from fairlead.cases.deliveries import group, reference_fraction
 from fairlead.cases.engines import DoseRequest
 from fairlead.cases.engines.files import write_request
 from fairlead.cases.model import Beam, Plan
+from fairlead.cases.pseudonyms import Pseudonyms, export_dicom
 from fairlead.cases.rules import Examined
 from fairlead.cases.steps.port import Step, Work
 from fairlead.cases.steps.validate import SOURCE, CaseChanged, own_folder
 from fairlead.cases.verify import NotComparable
 
 INPUT, LOGS = "in", "logs"
+PLAN_FILE, CT_FOLDER = "dicom/RP.dcm", "dicom/CT"  # below INPUT, for engines that read DICOM
 DELIVERED = 100_000  # + beam number: the delivered beam, calculated as a further beam of the same request
 
 
@@ -44,7 +47,7 @@ def _write(work: Work) -> list[int]:
     if plan is None or room is None or ct is None:
         raise NotComparable("The case has no CT, so no dose can be calculated.", remedy="Have it sent.")
     settings = work.parts.settings
-    engines.engine(settings.engine, settings.engine_options)  # refused here, before a host is asked
+    chosen = engines.engine(settings.engine, settings.engine_options)  # refused here, before a host is asked
     rtdose.check_fits(plan, ct, ct.grid)
     fraction = reference_fraction(group(examined.deliveries, [beam.number for beam in plan.beams]))
     if fraction is None:
@@ -57,8 +60,13 @@ def _write(work: Work) -> list[int]:
     _, layers = verify.interpreted(examined)
     offline.write_layers(work.folder / LOGS, layers)
     delivered = logs.delivered_plan(plan, by_beam)
+    # The UID would let the host's owner find the patient; requests are told apart by their content.
+    pseudonyms = _pseudonyms(plan)
+    nameless = replace(plan, uid=pseudonyms.uid(plan.uid))
+    if chosen.reads_dicom:
+        export_dicom(examined, work.folder / INPUT / PLAN_FILE, work.folder / INPUT / CT_FOLDER, pseudonyms)
     for beam in plan.beams:
-        request = DoseRequest(_both(plan, beam, delivered), ct, room, work.parts.machine.ct, ct.grid)
+        request = DoseRequest(_both(nameless, beam, delivered), ct, room, work.parts.machine.ct, ct.grid)
         write_request(
             work.folder / INPUT,
             request,
@@ -66,6 +74,8 @@ def _write(work: Work) -> list[int]:
             options=settings.engine_options,
             name=request_name(beam.number),
             deadline_s=settings.job_deadline_s,
+            dicom=(PLAN_FILE, CT_FOLDER) if chosen.reads_dicom else None,
+            plan_numbers={DELIVERED + beam.number: beam.number} if chosen.reads_dicom else None,
         )
     return [beam.number for beam in plan.beams]
 
@@ -74,8 +84,12 @@ def _both(plan: Plan, beam: Beam, delivered: Plan) -> Plan:
     """A plan of two beams: `beam` as planned and, where it was delivered at all, as delivered."""
     found = delivered.beam(beam.number)
     again = (replace(found, number=DELIVERED + beam.number),) if found else ()
-    # The UID would let the host's owner find the patient; requests are told apart by their content.
-    return replace(plan, uid=rtdose.uid_of("request", plan.uid), beams=(beam, *again))
+    return replace(plan, beams=(beam, *again))
+
+
+def _pseudonyms(plan: Plan) -> Pseudonyms:
+    """Those of one plan: whoever has its files already can link them, nobody else."""
+    return Pseudonyms(hashlib.sha256(f"dose request\0{plan.uid}\0{plan.patient_id}".encode()).digest())
 
 
 INTERPRET = Step(
