@@ -10,7 +10,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.fairlead-ready
 
-.PHONY: zendesk-app help setup demo demo-cases test check bench serve lock format clean
+.PHONY: zendesk-app help setup demo demo-cases demo-support test check bench serve lock format clean
 
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ demo: $(STAMP) ## the main job on a local AWS: plan, approve, apply, change, ver
 
 demo-cases: $(STAMP) ## three treatment cases over SSH to verdicts, reports and pictures
 	@$(BIN)/fairlead demo-cases --data-dir build/demo-cases
+
+demo-support: $(STAMP) ## the Zendesk app in a real browser, on two customers' accounts
+	@$(BIN)/fairlead demo-support --data-dir build/demo-support --toolenvs "$(FAIRLEAD_TOOLENV_DIR)"
 
 test: $(STAMP) ## every test; servers that it needs are started and stopped by the tests
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder

@@ -1,16 +1,19 @@
 """The composition root: settings become opened resources, once, in one frozen record."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from fairlead.api.app import build_app
+from fairlead.api.health import Check
 from fairlead.cases import machine as case_machine
 from fairlead.cases.gamma import criteria as gamma_criteria
+from fairlead.cases.health import observe
 from fairlead.cases.intake import Watched, watch
 from fairlead.cases.operations import operations as case_operations
 from fairlead.cases.operations import tend
@@ -29,11 +32,32 @@ from fairlead.changes.routes import ChangesDoor, router
 from fairlead.changes.secrets import Vault
 from fairlead.kernel import runs as durable
 from fairlead.kernel.db import Database, migrate, open_database
+from fairlead.kernel.errors import Unavailable
 from fairlead.kernel.objects import ObjectStore, open_objects
 from fairlead.kernel.projects.model import ProjectSettings
 from fairlead.kernel.projects.tokens import SigningKey, load_signing_key
 from fairlead.kernel.runs import Runs, open_runs
 from fairlead.kernel.settings import Settings
+from fairlead.support.job_routes import JobsDoor
+from fairlead.support.job_routes import router as jobs_router
+from fairlead.support.opening import open_parts
+from fairlead.support.opening import warm as warm_support
+from fairlead.support.operations import operations as support_operations
+from fairlead.support.records import tend as tend_records
+from fairlead.support.routes import FORMS, SupportDoor
+from fairlead.support.routes import router as support_router
+from fairlead.support.zendesk import read_installations
+from fairlead.support.zendesk_api import Directory
+from fairlead.support.zendesk_app import app_dir, read_app
+
+if TYPE_CHECKING:
+    from fairlead.support.sockets import Realtime
+
+
+class NoWorker(Unavailable):
+    """No worker is running: jobs wait."""
+
+    code = "worker.none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +70,7 @@ class Fairlead:
     runs: Runs
     key: SigningKey
     registry: Registry
+    zendesk: Directory
 
 
 @asynccontextmanager
@@ -57,6 +82,8 @@ async def open_fairlead(settings: Settings) -> AsyncIterator[Fairlead]:
         await asyncio.to_thread(migrate, database)
         runs = await asyncio.to_thread(open_runs, database)
         stack.callback(runs.close)
+        zendesk = Directory()
+        stack.push_async_callback(zendesk.close)
         yield Fairlead(
             settings=settings,
             database=database,
@@ -64,6 +91,7 @@ async def open_fairlead(settings: Settings) -> AsyncIterator[Fairlead]:
             runs=runs,
             key=load_signing_key(settings.data_dir / "secret.key"),
             registry=Registry(),
+            zendesk=zendesk,
         )
 
 
@@ -78,7 +106,29 @@ def _objects(settings: Settings) -> ObjectStore:
     )
 
 
-def app_of(fairlead: Fairlead) -> FastAPI:
+@asynccontextmanager
+async def serving_app(fairlead: Fairlead) -> AsyncIterator[FastAPI]:
+    """The HTTP API and, where the app is installed in a Zendesk, agents' live connections."""
+    if not fairlead.settings.support.installations:
+        yield app_of(fairlead)
+        return
+    # Only a server that needs it pays for importing it.
+    sockets = await asyncio.to_thread(import_module, "fairlead.support.sockets")
+    settings = fairlead.settings.support
+    door = sockets.RealtimeDoor(
+        database=fairlead.database,
+        runs=fairlead.runs,
+        key=fairlead.key,
+        installations=read_installations(settings.installations),
+        directory=fairlead.zendesk,
+        public_url=settings.public_url,
+        redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
+    )
+    async with sockets.open_realtime(door) as realtime:
+        yield app_of(fairlead, realtime)
+
+
+def app_of(fairlead: Fairlead, realtime: "Realtime | None" = None) -> FastAPI:
     """The HTTP API over the opened parts."""
     settings = fairlead.settings
     door = ChangesDoor(
@@ -95,12 +145,30 @@ def app_of(fairlead: Fairlead) -> FastAPI:
         database=fairlead.database,
         signing_key=fairlead.key,
         runs=fairlead.runs,
-        routers=[router(door), cases_router(_cases_door(fairlead))],
+        routers=[
+            router(door),
+            cases_router(_cases_door(fairlead)),
+            *_support_routers(fairlead),
+        ],
         checks={"objects": fairlead.objects.check},
         check_settings=_check_settings,
         # JSON escapes make a template at most six times as long.
         max_body_bytes=2 * settings.max_template_bytes,
+        forms=FORMS,
+        mounts={"/socket.io": realtime.app} if realtime else {},
+        useful=_useful(fairlead, realtime),
     )
+
+
+def _useful(fairlead: Fairlead, realtime: "Realtime | None") -> Mapping[str, Check]:
+    """Parts of which each can be away without a loss: jobs wait, and servers read for themselves."""
+
+    async def workers() -> None:
+        if not await asyncio.to_thread(durable.workers_live, fairlead.database):
+            raise NoWorker
+
+    redis = realtime is not None and fairlead.settings.support.redis_url is not None
+    return {"workers": workers} | ({"redis": realtime.check_redis} if realtime and redis else {})
 
 
 def _cases_door(fairlead: Fairlead) -> CasesDoor:
@@ -109,6 +177,24 @@ def _cases_door(fairlead: Fairlead) -> CasesDoor:
         runs=fairlead.runs,
         objects=fairlead.objects,
         hosts=host_settings(fairlead.settings.cases, fairlead.settings.data_dir),
+    )
+
+
+def _support_routers(fairlead: Fairlead) -> tuple[APIRouter, ...]:
+    door = _support_door(fairlead)
+    jobs_door = JobsDoor(support=door, runs=fairlead.runs, objects=fairlead.objects)
+    return support_router(door), jobs_router(jobs_door)
+
+
+def _support_door(fairlead: Fairlead) -> SupportDoor:
+    settings = fairlead.settings.support
+    return SupportDoor(
+        database=fairlead.database,
+        key=fairlead.key,
+        settings=settings,
+        installations=read_installations(settings.installations),
+        directory=fairlead.zendesk,
+        app_files=read_app(app_dir())[0],
     )
 
 
@@ -132,11 +218,25 @@ async def working(fairlead: Fairlead, gateway: Gateway) -> AsyncIterator[str]:
             max_template_bytes=settings.max_template_bytes,
         )
         case_parts = await stack.enter_async_context(_case_parts(fairlead))
-        every_operation = (*operations(parts), *case_operations(case_parts))
+        support_parts = await stack.enter_async_context(
+            open_parts(settings, fairlead.database, fairlead.objects)
+        )
+        every_operation = (
+            *operations(parts),
+            *case_operations(case_parts),
+            *support_operations(support_parts),
+        )
         executor = await stack.enter_async_context(
             durable.worker(fairlead.database, every_operation, settings.runs)
         )
         await stack.enter_async_context(_in_background(tend(case_parts)))
+        await stack.enter_async_context(_in_background(observe(case_parts)))
+        if settings.support.installations:
+            await stack.enter_async_context(_in_background(warm_support()))
+        keep_days = settings.support.retention_days
+        await stack.enter_async_context(
+            _in_background(tend_records(fairlead.database, fairlead.objects, keep_days))
+        )
         if settings.cases.watch and settings.cases.scan:
             await stack.enter_async_context(_in_background(watching_cases(fairlead)))
         yield executor

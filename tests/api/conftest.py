@@ -29,14 +29,14 @@ PASSWORD = "a quiet harbour at dawn"
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """URL of `app` behind a real uvicorn in a thread of its own."""
+def served(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """URL of `app` behind a real uvicorn in a thread of its own; port 0 is any free one."""
     up: list[str] = []
     ready, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
     async def main() -> None:
-        async with serving(app, host="127.0.0.1", port=0) as url:
+        async with serving(app, host="127.0.0.1", port=port) as url:
             up.append(url)
             ready.set()
             await stop.wait()

@@ -12,13 +12,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from fairlead.support.collect import Access
 from fairlead.support.model import Status
 from fairlead.support.screenings.builtin.engine import BuiltinScreening
 from fairlead.support.screenings.port import Found, Progress, Scope
 from tests.sandbox_service import SandboxProcess, start_sandbox
+from tests.support.reached import WORKSHOP, local_account
 from tests.support.screening_accounts import REGION, Seeder
 from tests.support.small_aws import ACCOUNT as SMALL
 from tests.support.small_aws import small_aws
@@ -65,10 +63,7 @@ async def _screen(
     url: str, account: str, services: tuple[str, ...] = ()
 ) -> tuple[float, float, int, int, int]:
     """(seconds, seconds until the first finding, resources, findings, failures)."""
-    access = Access(
-        access_key_id=account, secret_access_key=SecretStr("x"), endpoint_url=url, region=REGION, attempts=2
-    )
-    engine = BuiltinScreening(access)
+    engine = BuiltinScreening(local_account(url, account), WORKSHOP)
     began = time.perf_counter()
     plan = await engine.plan(Scope(regions=(REGION,), services=services))
     first, resources, findings, failed = 0.0, 0, 0, 0

@@ -6,13 +6,16 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 from fairlead.support import general
 from fairlead.support.findings import difference
 from fairlead.support.model import Language
+from fairlead.support.monthly.documents import to_csv, to_json
+from fairlead.support.monthly.page import to_html
 from fairlead.support.screening_report import render_csv, render_html
 from fairlead.support.understanding import understand
-from tests.support import accuracy, screenings
+from tests.support import accuracy, months, screenings
 
 Line = tuple[str, float, str]
 
@@ -69,9 +72,25 @@ def _reports() -> list[Line]:
     return [*lines, ("support.report.html.10000_findings.size", round(len(page.encode()) / 1e6, 2), "MB")]
 
 
+def _monthly() -> list[Line]:
+    lines: list[Line] = []
+    for count in (1_000, 10_000):
+        data = months.huge(count)
+        forms: dict[str, Callable[[], str | bytes]] = {
+            "html": partial(to_html, data, Language.KOREAN),
+            "json": partial(to_json, data),
+            "csv": partial(to_csv, data),
+        }
+        for form, written in forms.items():
+            name = f"support.monthly.{form}.{count}_resources"
+            lines.append((name, round(_milliseconds(written), 1), "ms"))
+            lines.append((f"{name}.size", round(len(written()) / 1e6, 2), "MB"))
+    return lines
+
+
 def run() -> list[Line]:
     """All figures."""
-    return [*_understanding(), *_general(), *_reports()]
+    return [*_understanding(), *_general(), *_reports(), *_monthly()]
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main(folder: Path, events: Sequence[str]) -> None:
 async def _work(folder: Path) -> None:
     settings = CasesSettings.model_validate_json((folder / "settings.json").read_text())
     async with AsyncExitStack() as stack:
-        database = open_database(f"sqlite:///{folder / 'fairlead.db'}")
+        database = open_database((folder / "database").read_text())
         stack.callback(database.close)
         runs = open_runs(database)
         stack.callback(runs.close)
@@ -97,6 +97,8 @@ async def _work(folder: Path) -> None:
         )
         run_settings = RunSettings(poll_s=0.05, liveness_interval_s=0.2)
         await stack.enter_async_context(worker(database, operations(parts), run_settings))
+        port = stack.enter_context(telemetry.serving_metrics(0))
+        (folder / "metrics-port").write_text(str(port))
         watched = Watched(
             database=database,
             runs=runs,

@@ -113,12 +113,20 @@ class Clinic:
 
 
 @contextmanager
-def opened(folder: Path, database_file: Path, **settings: Any) -> Iterator[Clinic]:
-    """A clinic over a copy of `database_file`, which has all tables; its workers end with the block."""
+def opened(
+    folder: Path, database_file: Path | None, *, database_url: str = "", **settings: Any
+) -> Iterator[Clinic]:
+    """A clinic over a copy of `database_file`, which has all tables, or over `database_url`.
+
+    Its workers end with the block.
+    """
     (folder / "scan").mkdir()
-    shutil.copy(database_file, folder / "fairlead.db")
+    if database_file is not None:
+        shutil.copy(database_file, folder / "fairlead.db")
+        database_url = f"sqlite:///{folder / 'fairlead.db'}"
+    (folder / "database").write_text(database_url)
     (folder / "settings.json").write_text(case_settings(folder, **settings).model_dump_json())
-    database = open_database(f"sqlite:///{folder / 'fairlead.db'}")
+    database = open_database(database_url)
     runs = open_runs(database)
     with database.transaction() as conn:
         user = accounts.create_user(conn, username="ann", password_hash="!", is_admin=False)

@@ -31,6 +31,12 @@ def clean(machines: Machine, tmp_path_factory: pytest.TempPathFactory) -> Writte
 
 
 @pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where results of the engine are kept for whoever asks for the same again."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="session")
 def clean_case(clean: Written) -> Path:
     """Its folder: read only."""
     return clean.folder

@@ -72,11 +72,6 @@ def counting_host(folder: Path, kept: Path) -> CaseHostSettings:
     return CaseHostSettings(name="here", work_dir=str(folder / "host"), python=str(python), slots=2)
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kept")
-
-
 @pytest.fixture
 def clinic(tmp_path: Path, sqlite_template: Path, kept: Path) -> Iterator[Clinic]:
     with opened(tmp_path, sqlite_template, hosts=(counting_host(tmp_path, kept),)) as made:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from fairlead.support.findings import difference
 from fairlead.support.model import Language
+from fairlead.support.monthly.page import to_html
 from fairlead.support.screening_report import render_html
-from tests.support import screenings
+from tests.support import months, screenings
 from tests.support.chromium import Browser, Page, running_chromium
 from tests.support.zendesk_page import APP, open_ticket, served_app
 
@@ -115,14 +116,23 @@ def main(folder: Path) -> None:
     before, now, accepted = screenings.customer()
     change = difference(before, now, accepted, on=screenings.DAY)
     pages = {language: render_html(now, change, language) for language in Language}
+    september, october = months.customer()
+    reports = {f"report-{language.value}": text for language, text in pages.items()}
+    for language in Language:
+        reports[f"monthly-{language.value}"] = to_html(october, language, september)
+    reports |= {
+        "monthly-unread": to_html(months.unread(), Language.KOREAN),
+        "monthly-empty": to_html(months.empty(), Language.ENGLISH),
+    }
+    reports["monthly-hostile"] = to_html(months.hostile(), Language.ENGLISH)
     with (
         tempfile.TemporaryDirectory() as place,
         served_app(Path(place), pages[Language.KOREAN]) as address,
         running_chromium() as browser,
     ):
         shoot(browser, address, folder)
-        for language, text in pages.items():
-            file = folder / f"report-{language.value}.html"
+        for name, text in reports.items():
+            file = folder / f"{name}.html"
             file.write_text(text, encoding="utf-8")
             for scheme in ("light", "dark"):
                 page = browser.page("about:blank", stand_ins={}, width=1100, height=1500)
@@ -131,8 +141,9 @@ def main(folder: Path) -> None:
                     {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
                 )
                 page.call("Page.navigate", {"url": file.resolve().as_uri()})
-                page.until("document.querySelector('details') && document.readyState === 'complete'")
-                page.screenshot(folder / f"report-{language.value}-{scheme}.png")
+                page.until("document.querySelector('main') && document.readyState === 'complete'")
+                page.screenshot(folder / f"{name}-{scheme}.png")
+                page.close()
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from fairlead.support.collect import Unreadable
 from fairlead.support.findings import service_of
+from fairlead.support.hazards import is_world
 from fairlead.support.model import Finding, Language, Resource, Status
 from fairlead.support.screenings.builtin.catalogue import SERVICES, checks, reference
 from fairlead.support.screenings.builtin.checks import CIS, PASSED, Failed, Item
 from fairlead.support.screenings.builtin.engine import judged
-from fairlead.support.screenings.builtin.policies import is_world, open_statements
+from fairlead.support.screenings.builtin.policies import open_statements
 from fairlead.support.screenings.builtin.words import KOREAN
 from fairlead.support.screenings.port import Plan, Scope
 from tests.support.screening_accounts import open_to_everyone, statement

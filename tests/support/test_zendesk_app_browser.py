@@ -2,6 +2,7 @@
 # Rows of tables and JavaScript stay on one line; texts are what users type.
 # ruff: noqa: E501
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def test_what_others_wrote_is_shown_as_text(ticket: Page) -> None:
     hostile = f"{HOSTILE!r}"
     for seq, (kind, data) in enumerate(
         (
-            ("question", f"{{text: {hostile}}}"),
+            ("accepted", f"{{what: 'ask', text: {hostile}}}"),
             ("progress", f"{{percent: 1, stage: 'checking', note: {hostile}}}"),
             ("clarify", f"{{question: {hostile}, choices: [{hostile}]}}"),
             ("answer", f"{{text: {hostile}, evidence: {{account: {hostile}, calls: [{hostile}]}}}}"),
@@ -254,19 +255,44 @@ def test_a_report_opens_in_a_sandbox_and_focus_comes_back(ticket: Page) -> None:
     assert ticket.evaluate(f"{DOC}.activeElement.className") == "button primary"
 
 
-def test_a_report_from_elsewhere_is_not_opened(browser: Browser, address: str) -> None:
+@pytest.mark.parametrize("url", ["https://evil.example/r", "//evil.example/r", "javascript:alert(1)"])
+def test_a_report_from_elsewhere_is_not_opened(ticket: Page, url: str) -> None:
+    answer = json.dumps({"url": url})
+    ticket.evaluate(f"{APP}.fetch = async () => new {APP}.Response({answer!r}, {{status: 200}})")
+    emit(
+        ticket,
+        "job-1",
+        1,
+        "report",
+        "{kind: 'screening', url: '/reports/1', expires_at: '2099-01-01T00:00:00Z'}",
+    )
+    press(ticket, ".report .primary")
+    ticket.until(f"{DOC}.querySelector('.toast').textContent.includes('only opened from this server')")
+    assert ticket.evaluate(f"{DOC}.querySelector('dialog')") is None
+
+
+def test_a_report_that_is_gone_says_so(browser: Browser, address: str) -> None:
     with ticket_page(browser, address) as page:
-        for number, url in enumerate(("https://evil.example/r", "//evil.example/r", "javascript:alert(1)")):
-            emit(
-                page,
-                f"job-{number}",
-                1,
-                "report",
-                f"{{kind: 'screening', url: '{url}', expires_at: '2099-01-01T00:00:00Z'}}",
-            )
-            page.evaluate(f"[...{DOC}.querySelectorAll('.report .primary')].at(-1).click()")
-            assert page.evaluate(f"{DOC}.querySelector('dialog')") is None
-        assert len(page.complaints) == 3
+        emit(
+            page,
+            "job-1",
+            1,
+            "report",
+            "{kind: 'screening', url: '/reports/2', expires_at: '2099-01-01T00:00:00Z'}",
+        )
+        press(page, ".report .primary")
+        page.until(f"{DOC}.querySelector('.toast').textContent.includes('Ask for it again')")
+
+
+def test_what_a_colleague_asked_is_shown_and_what_was_asked_here_is_shown_once(ticket: Page) -> None:
+    emit(ticket, "job-7", 1, "accepted", "{what: 'report', month: '2026-10', request: 'elsewhere'}")
+    assert texts(ticket, ".question .text") == ["Monthly report: October 2026"]
+    ticket.evaluate(f"{APP}.wire.silent = true")
+    ask(ticket, "mine")
+    request = sent(ticket, "ask")[0]["id"]
+    # The acknowledgement was lost with the connection; the history comes before it is sent again.
+    emit(ticket, "job-8", 1, "accepted", f"{{what: 'ask', text: 'mine', request: '{request}'}}")
+    assert texts(ticket, ".question .text") == ["Monthly report: October 2026", "mine"]
 
 
 def test_an_expired_report_says_so(ticket: Page) -> None:
@@ -278,7 +304,7 @@ def test_an_expired_report_says_so(ticket: Page) -> None:
         "{kind: 'screening', url: '/reports/1', expires_at: '2020-01-01T00:00:00Z'}",
     )
     press(ticket, ".report .primary")
-    ticket.until(f"{DOC}.querySelector('.toast').textContent.includes('expired')")
+    ticket.until(f"{DOC}.querySelector('.toast').textContent.includes('no longer kept')")
 
 
 def test_a_refused_request_shows_what_to_do_and_can_be_repeated(ticket: Page) -> None:

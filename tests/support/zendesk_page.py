@@ -5,6 +5,7 @@ in. Two scripts have stand-ins: Zendesk's SDK and socket.io's client (the test p
 """
 # Rows of tables and JavaScript stay on one line; texts are what users type.
 
+import json
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ TYPES = {
     "png": "image/png",
 }
 STAND_INS = {
-    "/zaf_sdk.min.js": (HARNESS / "fake_zaf_sdk.js").read_bytes(),
-    "/vendor/socket.io.esm.min.js": (HARNESS / "fake_socket_io.js").read_bytes(),
+    "*/zaf_sdk.min.js": (HARNESS / "fake_zaf_sdk.js").read_bytes(),
+    "*/vendor/socket.io.esm.min.js": (HARNESS / "fake_socket_io.js").read_bytes(),
 }
 APP = "frames[0]"
 
@@ -55,6 +56,17 @@ def served_app(folder: Path, report: str = "<p>report</p>") -> Iterator[str]:
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.end_headers()
             self.wfile.write(body or b"")
+
+        def do_POST(self) -> None:
+            """Only links to reports are asked for."""
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            known = asked["url"] in files and self.headers["Authorization"] == "Bearer session-1"
+            problem = {"detail": "There is no such report.", "remedy": "Ask for it again."}
+            body = {"url": asked["url"] + "?link=proof"} if known else problem
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
 
         def log_message(self, *_: object) -> None:
             pass

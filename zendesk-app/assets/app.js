@@ -7,7 +7,7 @@ import { monthName, monthPicker } from "./months.js";
 import { Transport } from "./transport.js";
 import { show } from "./view.js";
 import { openReport } from "./viewer.js";
-import { languageOf, loadWords } from "./words.js";
+import { languageOf, loadWords, spokenIn } from "./words.js";
 import { Zendesk } from "./zendesk.js";
 
 const HEIGHT = 620;
@@ -44,7 +44,7 @@ async function start() {
     copy: (text) => say(navigator.clipboard.writeText(text), words("insert.copied")),
     insert: (text, as, item) => say(insert(text, as, item), words(as === "reply" ? "insert.replied" : "insert.noted")),
     cancel,
-    open: (item) => open(item),
+    open: (item) => say(open(item), ""),
     retry: (item) => retry(item),
   };
   const tools = () => ({ words, act, language, now: Date.now() });
@@ -71,19 +71,19 @@ async function start() {
 
   async function request(name, text, payload) {
     const key = crypto.randomUUID();
-    draw(conversation.asked(items, { key, text, sent: transport.connected }));
+    draw(conversation.asked(items, { key, text, what: name, payload, sent: transport.connected }));
     scroller.scrollTop = scroller.scrollHeight;
-    const answer = await transport.request(name, { ticket, language, ...payload });
+    const answer = await transport.request(name, { ticket, language, ...payload }, key);
     draw(conversation.acknowledged(items, key, answer)); // events may have come first: `items` is read now
   }
 
   function ask(text) {
-    return request("ask", text, { text });
+    return request("ask", text, { text, language: spokenIn(text, language) }); // answered in the language it was asked in
   }
 
   function retry(item) {
     const question = items.findLast((other) => other.kind === "question" && (other.key === item.retry || other.job === item.job));
-    if (question) ask(question.text);
+    if (question) request(question.what, question.text, question.payload);
   }
 
   function report(month) {
@@ -100,9 +100,10 @@ async function start() {
     await transport.request("cancel", { ticket, job });
   }
 
-  function open(item) {
-    if (Date.parse(item.expires_at) < Date.now()) return say(Promise.reject(new Error(words("report.expired"))), "");
-    return openReport({ url: item.url, title: words(`report.${item.report}`), words });
+  async function open(item) {
+    if (Date.parse(item.expires_at) < Date.now()) throw new Error(words("report.expired"));
+    const url = await transport.link(item.url);
+    openReport({ url, title: words(`report.${item.report}`), words });
   }
 
   function pickMonth(event) {

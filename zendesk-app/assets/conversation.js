@@ -2,9 +2,21 @@
 
 const STAGES = ["queued", "preparing", "collecting", "checking", "rendering", "storing", "done"];
 
-/** The agent asked something; `sent` false while the connection is away. */
-export function asked(items, { key, text, sent }) {
-  return [...items, { key, kind: "question", text, sent }];
+/**
+ * The agent asked something, by the request `key`; `sent` false while the connection is away. `what` and
+ * `payload` are the request, to repeat it.
+ */
+export function asked(items, { key, text, what, payload, sent }) {
+  return [...items, { key, kind: "question", text, what, payload, sent }];
+}
+
+/** A job is known to the server: its question is ours, or was asked by somebody else or before. */
+function accepted(items, job, { what, request, ...payload }) {
+  const mine = (item) => item.kind === "question" && (item.job === job || item.key === request);
+  const known = items.some(mine)
+    ? items.map((item) => (mine(item) ? { ...item, job, sent: true } : item))
+    : [...items, { key: request ?? `${job}:question`, kind: "question", what, payload, text: payload.text, sent: true, job }];
+  return put(known, { key: `${job}:pending`, kind: "pending", job });
 }
 
 /** The server acknowledged a question: its job, or why it was refused. */
@@ -37,12 +49,8 @@ export function happened(items, event, now) {
   const { job, kind, data = {} } = event;
   const find = (key) => items.find((item) => item.key === key);
   switch (kind) {
-    case "question": // replayed from the ticket's history; our own is there already
-      return items.some((item) => item.job === job && item.kind === "question")
-        ? items
-        : [...items, { key: `${job}:question`, kind: "question", text: data.text, sent: true, job }];
     case "accepted":
-      return put(items, { key: `${job}:pending`, kind: "pending", job });
+      return accepted(items, job, data);
     case "progress": {
       const key = `${job}:progress`;
       const rest = items.filter((item) => item.key !== `${job}:pending`);

@@ -6,9 +6,12 @@
 import { io } from "./vendor/socket.io.esm.min.js";
 
 const ACK_MS = 10_000;
+const RETRY_MS = 5_000;
 
 export class Transport {
   #socket;
+  #url;
+  #ticket;
   #session;
   #refresh;
   #seen = new Map(); // job → last seq
@@ -18,6 +21,8 @@ export class Transport {
 
   /** `listeners`: onState(state), onHello(hello), onEvent(event). `refresh(session)` → new session. */
   constructor({ url, ticket, locale, session, refresh, listeners, connect = io }) {
+    this.#url = url;
+    this.#ticket = ticket;
     this.#session = session;
     this.#refresh = refresh;
     this.#listeners = listeners;
@@ -43,7 +48,11 @@ export class Transport {
     });
     this.#socket.on("connect_error", (error) => {
       if (error.data?.code?.startsWith("auth.") || error.message === "unauthorized") this.#renew();
-      else onState("reconnecting");
+      else {
+        onState("reconnecting");
+        // The server said no, and the client does not try again by itself: too many tickets are open, say.
+        if (!this.#socket.active) setTimeout(() => this.#socket.connect(), RETRY_MS);
+      }
     });
     this.#socket.on("hello", onHello);
     this.#socket.on("session_expiring", () => this.#renew());
@@ -63,10 +72,13 @@ export class Transport {
   #receive(event) {
     const last = this.#seen.get(event.job) ?? 0;
     if (event.seq <= last) return;
-    if (event.seq > last + 1 && last > 0) {
+    if (event.seq > last + 1) {
       // What is missing comes first, then this one again. Asked for once for each gap.
-      if (this.#resumed.get(event.job) !== last) this.#socket.emit("resume", { jobs: { [event.job]: last } });
+      if (this.#resumed.get(event.job) === last) return;
       this.#resumed.set(event.job, last);
+      this.#socket.timeout(ACK_MS).emit("resume", { jobs: { [event.job]: last } }, (error, answer) => {
+        if (error || !answer.ok) this.#resumed.delete(event.job); // the next event asks again
+      });
       return;
     }
     this.#seen.set(event.job, event.seq);
@@ -85,12 +97,28 @@ export class Transport {
   }
 
   /** Send a request; resolves with the server's acknowledgement, however many reconnects that takes. */
-  request(name, payload) {
-    const id = crypto.randomUUID();
+  request(name, payload, id = crypto.randomUUID()) {
     return new Promise((done) => {
       this.#unacknowledged.set(id, { name, payload: { id, ...payload }, done });
       this.#send(id);
     });
+  }
+
+  /** A short-lived address of a report: its event names only where it is. */
+  async link(path) {
+    const ask = () => fetch(new URL("/support/zendesk/links", this.#url), {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Authorization: `Bearer ${this.#session}` },
+      body: JSON.stringify({ ticket: this.#ticket, url: path }),
+    });
+    let answer = await ask();
+    if (answer.status === 401) {
+      await this.#renew();
+      answer = await ask();
+    }
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.remedy ? `${body.detail} ${body.remedy}` : body.detail);
+    return body.url;
   }
 
   get connected() {

@@ -1,8 +1,15 @@
 // Items of the conversation as elements. Each kind has one function; `act` carries what the agent does.
 
 import { h, icon } from "./dom.js";
+import { monthName } from "./months.js";
 
 const RETRY = new Set(["unavailable"]);
+
+/** Text whose short words with hyphens (regions, dates) stay whole. */
+function prose(text, props = {}) {
+  const parts = String(text ?? "").split(/([A-Za-z0-9:.]+(?:-[A-Za-z0-9:.]+)+)/);
+  return h("p", { className: "text", ...props }, parts.map((part, index) => (index % 2 && part.length <= 32 ? h("span", { className: "whole" }, part) : part)));
+}
 
 function button(label, picture, onclick, props = {}) {
   return h("button", { type: "button", className: "button", onclick, ...props }, picture && icon(picture), h("span", {}, label));
@@ -12,12 +19,20 @@ function author(words, who) {
   return h("span", { className: "visually-hidden" }, `${words(`message.${who}`)}: `);
 }
 
-function question(item, { words }) {
+/** What was asked; a colleague's screening or report, or one of before, comes without words. */
+function asking(item, { words, language }) {
+  if (item.text) return item.text;
+  const month = item.payload?.month;
+  return month ? `${words("actions.report")}: ${monthName(month, language)}` : words(`actions.${item.what === "report" ? "report" : "screen"}`);
+}
+
+function question(item, tools) {
+  const { words } = tools;
   return h(
     "div",
     { className: "bubble mine" },
     author(words, "you"),
-    h("p", { className: "text" }, item.text),
+    h("p", { className: "text" }, asking(item, tools)),
     item.sent ? null : h("p", { className: "soft small" }, words("message.unsent")),
   );
 }
@@ -49,18 +64,18 @@ function periodText(period) {
 function evidence(found, { words }) {
   if (!found) return null;
   const calls = (found.calls ?? []).map((call) => h("li", {}, h("code", {}, call)));
+  const rows = [
+    ...row(words("evidence.account"), found.account),
+    ...row(words("evidence.region"), found.region),
+    ...row(words("evidence.period"), periodText(found.period)),
+    ...row(words("evidence.count"), found.count),
+  ];
+  if (!rows.length && !calls.length && !found.truncated) return null;
   return h(
     "details",
     { className: "evidence" },
     h("summary", {}, words("evidence.title")),
-    h(
-      "dl",
-      {},
-      ...row(words("evidence.account"), found.account),
-      ...row(words("evidence.region"), found.region),
-      ...row(words("evidence.period"), periodText(found.period)),
-      ...row(words("evidence.count"), found.count),
-    ),
+    rows.length ? h("dl", {}, rows) : null,
     calls.length ? h("p", { className: "soft small" }, words("evidence.calls")) : null,
     calls.length ? h("ul", {}, calls) : null,
     found.truncated ? h("p", { className: "warning small" }, words("evidence.truncated")) : null,
@@ -72,7 +87,7 @@ function answer(item, tools) {
     "div",
     { className: `bubble theirs${item.streaming ? " streaming" : ""}` },
     author(tools.words, "assistant"),
-    h("p", { className: "text" }, item.text),
+    prose(item.text),
     item.streaming ? null : evidence(item.evidence, tools),
     item.streaming ? null : insertions(item.text, item, tools),
   );
@@ -127,15 +142,15 @@ function report(item, tools) {
   return h(
     "div",
     { className: "bubble theirs report" },
-    h("div", { className: "line" }, h("strong", {}, icon("chart"), ` ${name}`), h("span", { className: "soft small" }, item.subtitle ?? "")),
+    h("div", { className: "line title" }, h("strong", {}, icon("chart"), ` ${name}`), h("span", { className: "soft small" }, item.subtitle ?? "")),
     item.complete === false ? h("p", { className: "warning small" }, words("report.partial")) : null,
     counts.length
       ? h("div", { className: "counts" }, counts.map((kind) => h("span", { className: `count ${kind}` }, h("b", {}, item.counts[kind].toLocaleString(language)), words(`report.${kind}`))))
       : null,
-    item.summary ? h("p", { className: "text" }, item.summary) : null,
+    item.summary ? prose(item.summary) : null,
     button(words("report.open"), "out", () => act.open(item), { className: "button primary" }),
     insertions(item.summary || name, item, tools),
-    Number.isNaN(until.getTime()) ? null : h("p", { className: "soft small" }, words("report.expires", { time: until.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" }) })),
+    Number.isNaN(until.getTime()) ? null : h("p", { className: "soft small" }, words("report.expires", { date: until.toLocaleDateString(language, { dateStyle: "long" }) })),
   );
 }
 
@@ -145,7 +160,7 @@ function error(item, { words, act }) {
     "div",
     { className: "bubble theirs error", role: "alert" },
     h("strong", {}, title || words("error.title")),
-    h("p", { className: "text" }, detail || words("error.unknown")),
+    detail === title && title ? null : h("p", { className: "text" }, detail || words("error.unknown")),
     remedy ? h("p", { className: "text" }, remedy) : null,
     h("div", { className: "tools" },
       retryable || RETRY.has(code) ? button(words("error.retry"), "clock", () => act.retry(item)) : null,

@@ -7,7 +7,7 @@ export function openReport({ url, title, words }) {
   const address = new URL(url, location.origin);
   if (address.origin !== location.origin) throw new Error("A report is only opened from this server.");
   const before = document.activeElement;
-  const close = h("button", { type: "button", className: "button bare", autofocus: true, "aria-label": words("report.close") }, icon("close"));
+  const close = h("button", { type: "button", className: "button bare", "aria-label": words("report.close") }, icon("close"));
   const frame = h("iframe", { src: address.href, title, sandbox: "allow-popups allow-popups-to-escape-sandbox", referrerPolicy: "no-referrer" });
   const dialog = h(
     "dialog",
@@ -24,5 +24,6 @@ export function openReport({ url, title, words }) {
   });
   document.body.append(dialog);
   dialog.showModal();
+  close.focus(); // in Zendesk's frame browsers do not heed autofocus
   return dialog;
 }

@@ -1,7 +1,8 @@
 """The HTTP API as one FastAPI app, built from parts that somebody else opened and closes."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, FastAPI
@@ -16,6 +17,12 @@ from fairlead.kernel.db import Database
 from fairlead.kernel.projects.model import ProjectSettings
 from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.runs.service import Runs
+
+_Message = MutableMapping[str, Any]
+App = Callable[
+    [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[Any]
+]
+"""An ASGI app."""
 
 _ROUTERS = (sessions.router, users.router, tokens.router, projects.router, runs.router, status.router)
 _TAGS = [
@@ -39,13 +46,19 @@ def build_app(
     checks: Mapping[str, Check] | None = None,
     check_settings: Callable[[ProjectSettings], None] = any_settings,
     max_body_bytes: int = 32 * 1024 * 1024,
+    forms: Mapping[str, int] | None = None,
+    mounts: Mapping[str, App] | None = None,
+    useful: Mapping[str, Check] | None = None,
     stream_check_s: float = 10.0,
     heartbeat_s: float = 15.0,
+    health_deadline_s: float = 2.0,
 ) -> FastAPI:
     """The API over opened parts; `routers` are the capabilities' own.
 
     `checks` (name → returns when well, else raises) are asked by `/health` beside the database.
     `check_settings` raises InvalidInput for project settings that a capability cannot use.
+    `forms` (path → most bytes) are the places where browsers may post forms, `mounts` (path → ASGI app) what
+    else is served. Without one of the `useful` parts the server works on, less well.
     """
     app = FastAPI(
         title="Fairlead",
@@ -62,14 +75,20 @@ def build_app(
         database=database,
         signing_key=signing_key,
         runs=runs,
-        health=Health({"database": _answers(database), **(checks or {})}),
+        health=Health(
+            {"database": _answers(database), **(checks or {})},
+            useful=useful or {},
+            deadline_s=health_deadline_s,
+        ),
         check_settings=check_settings,
         stream_check_s=stream_check_s,
         heartbeat_s=heartbeat_s,
     )
     for router in (*_ROUTERS, *routers):
         app.include_router(router)
-    http.install(app, database=database, signing_key=signing_key, max_body_bytes=max_body_bytes)
+    for path, mounted in (mounts or {}).items():
+        app.mount(path, mounted)
+    http.install(app, database=database, signing_key=signing_key, max_body_bytes=max_body_bytes, forms=forms)
     return app
 
 

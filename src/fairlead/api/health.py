@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from fairlead.kernel import telemetry
 
@@ -16,6 +17,15 @@ class Verdict:
 
     ok: bool
     latency_ms: float
+    needed: bool = True  # without it the server can do nothing
+
+
+def condition(verdicts: Iterable[Verdict]) -> Literal["ok", "degraded", "unavailable"]:
+    """What the verdicts together mean for whoever asks this server."""
+    bad = [verdict for verdict in verdicts if not verdict.ok]
+    if not bad:
+        return "ok"
+    return "unavailable" if any(verdict.needed for verdict in bad) else "degraded"
 
 
 class Health:
@@ -24,9 +34,20 @@ class Health:
     Holds the invariant that at most one probe is under way, however many ask meanwhile.
     """
 
-    def __init__(self, checks: Mapping[str, Check], *, deadline_s: float = 2.0, fresh_s: float = 1.0) -> None:
-        """A check returns when its dependency works, else raises or takes longer than `deadline_s`."""
-        self._checks = checks
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        useful: Mapping[str, Check] | None = None,
+        deadline_s: float = 2.0,
+        fresh_s: float = 1.0,
+    ) -> None:
+        """A check returns when its dependency works, else raises or takes longer than `deadline_s`.
+
+        Without one of `checks` the server can do nothing; without one of `useful` it loses nothing.
+        """
+        self._useful = frozenset(useful or {})
+        self._checks = {**checks, **(useful or {})}
         self._deadline_s = deadline_s
         self._fresh_s = fresh_s
         self._probe: asyncio.Task[dict[str, Verdict]] | None = None
@@ -52,4 +73,4 @@ class Health:
         except Exception as error:  # noqa: BLE001 - whatever it is, the dependency does not work
             telemetry.log.warning("health.failed", check=name, error=type(error).__name__)
             ok = False
-        return Verdict(ok, round((time.monotonic() - started) * 1000, 1))
+        return Verdict(ok, round((time.monotonic() - started) * 1000, 1), name not in self._useful)

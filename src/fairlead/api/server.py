@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fairlead.kernel import http, telemetry
 from fairlead.kernel.errors import FairleadError
 
+WEBSOCKET_MAX_BYTES = 128 * 1024  # of one message
 DRAIN_S = 2  # requests in progress may take this long after the signal
 
 
@@ -79,6 +80,9 @@ async def serving(app: FastAPI, *, host: str, port: int) -> AsyncIterator[str]:
         proxy_headers=True,
         forwarded_allow_ips="127.0.0.1",
         timeout_graceful_shutdown=DRAIN_S,
+        ws_max_size=WEBSOCKET_MAX_BYTES,
+        ws_per_message_deflate=False,  # messages are small; its memory for each connection is not
+        ws_ping_interval=None,  # the protocol spoken over them has pings of its own
     )
     server = _Server(config, http.parts_of(app).closing)
     task = asyncio.create_task(server.serve(sockets=[bound]))

@@ -1,6 +1,7 @@
 """About the server itself: is it well, what is it, what does it count; and the whole audit record."""
 
 import ipaddress
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -10,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from fairlead import __version__
+from fairlead.api.health import condition
 from fairlead.api.parts import Parts
 from fairlead.kernel import audit, telemetry
 from fairlead.kernel.http import CurrentActor, bearer, client_address, current_actor
@@ -23,12 +25,15 @@ class CheckOut(BaseModel):
 
     ok: bool
     latency_ms: float
+    needed: bool = Field(
+        description="Without it the server is unavailable; else degraded, and nothing is lost"
+    )
 
 
 class HealthOut(BaseModel):
     """The server and what it depends on."""
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable"]
     checks: dict[str, CheckOut]
 
 
@@ -50,12 +55,12 @@ class AuditVerdictOut(BaseModel):
 
 @router.get("/health", response_model=HealthOut, responses={503: {"model": HealthOut}})
 async def health(api: Parts) -> Response:
-    """200 when everything answers, else 503. Open to all; says what, never why."""
+    """200 when everything needed answers, else 503. Open to all; says what, never why."""
     verdicts = await api.health.report()
-    checks = {name: CheckOut(ok=one.ok, latency_ms=one.latency_ms) for name, one in verdicts.items()}
-    well = all(one.ok for one in verdicts.values())
-    out = HealthOut(status="ok" if well else "unavailable", checks=checks)
-    return JSONResponse(out.model_dump(), status_code=200 if well else 503)
+    checks = {name: CheckOut(**asdict(one)) for name, one in verdicts.items()}
+    status = condition(verdicts.values())
+    out = HealthOut(status=status, checks=checks)
+    return JSONResponse(out.model_dump(), status_code=503 if status == "unavailable" else 200)
 
 
 @router.get("/version")

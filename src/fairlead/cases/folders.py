@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairlead.cases.model import CaseFault, Violation
+from fairlead.cases.model import CaseFault, Violation, delivery_label
 from fairlead.kernel.errors import NotFound
 
 READY_MARKER = "_CASE_READY"
@@ -24,6 +24,8 @@ MAX_TEXT_BYTES = 4 * 1024 * 1024
 MAX_LOG_BYTES = 64 * 1024 * 1024
 
 _DELIVERY = re.compile(r"\d{16}")
+_OWN_NAMES = {READY_MARKER, "CT", "PlanInfo.txt", "PlanRange.txt", "PlanRange.csv"}
+_KINDS = {".dcm", ".ptn", ".mgn", ".txt", ".csv"}
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._+=@ -]{1,200}")
 
 
@@ -59,6 +61,36 @@ def shown_name(name: str, *, hidden: tuple[str, ...] = ()) -> str:
     clean = name.encode("utf-8", "backslashreplace").decode("utf-8")
     clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in clean)
     return clean if len(clean) <= 240 else f"{clean[:237]}..."
+
+
+def anonymous_places(root: Path) -> dict[str, str]:
+    """Every path below `root`, as `shown` has it, and a name for it that holds nothing a sender chose.
+
+    `CT/#20.dcm` is the twentieth entry, by name, of the folder CT. What cannot be read is left out.
+    """
+    found = {".": "."}
+    pending = [(root, "")]
+    while pending and len(found) < MAX_FILES:
+        folder, place = pending.pop()
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            continue
+        for number, path in enumerate(entries, start=1):
+            name = f"{place}{_anonymous(path.name, number)}"
+            found[shown(path, root)] = name
+            if path.is_dir() and not path.is_symlink():
+                pending.append((path, f"{name}/"))
+    return found
+
+
+def _anonymous(name: str, number: int) -> str:
+    if name in _OWN_NAMES:
+        return name
+    if _DELIVERY.fullmatch(name):
+        return delivery_label(name)
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
+    return f"#{number}{suffix if suffix in _KINDS else ''}"
 
 
 def is_safe_name(name: str) -> bool:

@@ -131,7 +131,7 @@ async def discover(host: Host) -> tuple[Gpu, ...]:
     """The GPUs of a host now; none where it has no driver. Raises Host… errors."""
     answer = await host.sh(QUERY, deadline_s=20.0)
     found = parse(answer.stdout.decode("utf-8", "replace"))
-    telemetry.log.info("gpus.discovered", host=host.name, gpus=len(found))
+    telemetry.log.debug("gpus.discovered", host=host.name, gpus=len(found))
     return found
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from watchfiles import awatch
@@ -34,10 +35,17 @@ from fairlead.kernel.projects import store as projects
 from fairlead.kernel.runs import Runs
 
 CASE, DELIVERIES, ACTOR = "cases.case", "deliveries", "fairlead"
+NOTE_S = 5.0  # how often a scan that found nothing new is noted
 _DEPTH = 3  # scan folder / room / patient / study
 _DELIVERY = re.compile(r"\d{16}")
 _LOOK_S = 0.25  # how often a case that still changes is looked at, at least
 _CHUNK = 1024 * 1024
+
+
+class ScanFolderUnusable(FairleadError):
+    """The folder that is watched for cases cannot be read."""
+
+    code, status, retryable = "cases.scan_folder_unusable", 503, True
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,14 +322,48 @@ async def scan(watched: Watched, stability: Stability) -> int:
     """Read every folder once and take what is stable; how many ready cases still change."""
     unstable = 0
     for project_id, root in watched.scan.items():
+        found, problem = 0, None
         try:
-            unstable += await _scan_one(watched, stability, project_id, root)
+            found = await _scan_one(watched, stability, project_id, root)
         except (FairleadError, OSError, sa.exc.SQLAlchemyError) as error:
             # The next scan tries again: a watcher that ends helps nobody. No text: it may hold a path.
-            code = error.code if isinstance(error, FairleadError) else type(error).__name__
-            telemetry.count("fairlead_case_scan_failures_total")
-            telemetry.log.warning("case.scan_failed", project_id=project_id, code=code)
+            problem = _problem(error, project_id)
+            telemetry.count("fairlead_case_scan_failures_total", labels={"code": problem["code"]})
+            telemetry.log.warning("case.scan_failed", project_id=project_id, code=problem["code"])
+        unstable += found
+        try:
+            await asyncio.to_thread(_note, watched.database, project_id, found, problem)
+        except sa.exc.SQLAlchemyError as error:
+            telemetry.log.warning("case.scan_unnoted", project_id=project_id, code=type(error).__name__)
     return unstable
+
+
+def _problem(error: Exception, project_id: str) -> dict[str, Any]:
+    if isinstance(error, FairleadError):
+        return error.problem()
+    reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return ScanFolderUnusable(
+        f"The scan folder of project {project_id} cannot be read: {reason.lower()}.",
+        remedy="Make it, mount it or correct its permissions, or correct cases.scan in the settings.",
+    ).problem()
+
+
+def _note(database: Database, project_id: str, unstable: int, problem: dict[str, Any] | None) -> None:
+    """Remember for everybody how the scan went; what has not changed only now and then."""
+    now = utc_now()
+    with database.reading() as conn:
+        known = store.scan(conn, project_id)
+    if (
+        known is not None
+        and (known.unstable, known.problem) == (unstable, problem)
+        and (now - known.tried_at).total_seconds() < NOTE_S
+    ):
+        return
+    values: dict[str, Any] = {"tried_at": now, "unstable": unstable, "problem": problem}
+    if problem is None:
+        values["scanned_at"] = now
+    with database.transaction() as conn:
+        store.update_scan(conn, project_id, **values)
 
 
 async def _scan_one(watched: Watched, stability: Stability, project_id: str, root: Path) -> int:

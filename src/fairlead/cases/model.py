@@ -4,6 +4,8 @@ Lengths are millimetres, energies MeV, doses gray; volumes are indexed [z, y, x]
 runs in the positive direction of the DICOM patient coordinate system.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -169,6 +171,16 @@ class LayerRecord:
     log_name: str = field(repr=False)  # holds the patient's identifier
 
 
+_TIME = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d[0-5]\d\d\d")
+
+
+def delivery_label(folder: str) -> str:
+    """The name of a delivery's folder where it is a time; else a digest, for it may identify the patient."""
+    if _TIME.fullmatch(folder):
+        return folder
+    return f"delivery-{hashlib.sha256(folder.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One delivered field, as its PlanInfo and PlanRange describe it."""
@@ -185,6 +197,11 @@ class Delivery:
     aliases: tuple[str, ...] = field(
         default=(), repr=False
     )  # other identifiers of the patient in these files
+
+    @property
+    def label(self) -> str:
+        """What it is called where no patient may be named."""
+        return delivery_label(self.folder)
 
 
 class FractionState(StrEnum):

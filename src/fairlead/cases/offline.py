@@ -16,7 +16,7 @@ from fairlead.cases.engines.reference import coarser
 from fairlead.cases.machine import Machine, MachineUnknown, Room
 from fairlead.cases.model import Beam, LayerDeviation, LayerLog, Plan
 from fairlead.cases.rules import examine
-from fairlead.cases.verify import Verdict, VerdictCriteria
+from fairlead.cases.verify import VerdictCriteria
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.errors import FairleadError
 
@@ -113,7 +113,7 @@ def interpret_case(
 ) -> dict[str, Any]:
     """Fractions and deviations of the case; with `out`, its samples as CSV per layer as well."""
     examined = examine(case, machine)
-    violations = report.violations(Verdict(examined, (), None))
+    violations = report.violations(examined.violations)
     if not examined.valid:
         return {"valid": False, "violations": violations, "fractions": [], "layers": []}
     fractions, layers = verify.interpreted(examined, now=now)

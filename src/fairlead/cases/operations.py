@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from fairlead.cases import gpus, store
 from fairlead.cases.intake import CASE, DELIVERIES, start
 from fairlead.cases.steps import collect, compute
-from fairlead.cases.steps.cleanup import CLEANUP, remove_marked
+from fairlead.cases.steps.cleanup import CLEANUP, remove_marked, sweep
 from fairlead.cases.steps.convert import CONVERT
 from fairlead.cases.steps.group import GROUP
 from fairlead.cases.steps.interpret import INTERPRET
-from fairlead.cases.steps.port import CaseParts, Step, Work, attempts, execute
+from fairlead.cases.steps.port import CaseParts, Step, Work, attempts, execute, timed
 from fairlead.cases.steps.transfer import TRANSFER
 from fairlead.cases.steps.validate import VALIDATE
 from fairlead.cases.steps.verify import REJECT, VERIFY
@@ -32,7 +32,7 @@ from fairlead.kernel.runs import NodeStatus, Operation, RunCancelled, RunContext
 from fairlead.kernel.runs import store as run_store
 
 MOST_WAITS = 100  # how often deliveries may wake a case that waits
-TEND_S, RETAIN_EVERY = 15.0, 240
+TEND_S, RETAIN_EVERY, SWEEP_EVERY = 15.0, 240, 60
 BEAMS_AT_ONCE = 64  # of one case; hosts decide how many really run
 
 
@@ -107,7 +107,10 @@ async def _calculated(work: Work, checked: Mapping[str, Any]) -> Any:
 
 
 async def _one_beam(work: Work, beam: int) -> Any:
-    return await collect.run(work, await compute.run(work, beam))
+    with timed("run"):
+        calculated = await compute.run(work, beam)
+    with timed("collect"):
+        return await collect.run(work, calculated)
 
 
 async def _begin_run(work: Work) -> None:
@@ -157,6 +160,8 @@ async def _give_up(work: Work, problem: dict[str, Any]) -> None:
     await attempts("stop", lambda: compute.stop(work), work, heed_cancel=False)
     await _ended(work, CaseStatus.FAILED, BeamStatus.FAILED, "case.failed", problem)
     telemetry.count("fairlead_cases_finished_total", labels={"outcome": "failed"})
+    first = problem.get("details", {}).get("first") or problem
+    telemetry.count("fairlead_case_failures_total", labels={"code": str(first["code"])})
 
 
 async def _stopped(work: Work) -> None:
@@ -269,6 +274,8 @@ async def tend(parts: CaseParts) -> None:
             await free_expired(parts)
             if rounds % RETAIN_EVERY == 0:
                 await asyncio.to_thread(retain, parts)
+            if rounds % SWEEP_EVERY == 1:
+                await sweep(parts)
         except (FairleadError, OSError, sa.exc.SQLAlchemyError) as error:
             telemetry.log.warning("case.tending_failed", error=type(error).__name__)
         rounds += 1

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.cases.detached import DetachedExecutor
-from fairlead.cases.gpus import HostState, Slots
+from fairlead.cases.gpus import Gpu, HostState, Slots, discover
 from fairlead.cases.jobs import Executor, Host
 from fairlead.cases.local import LocalHost
+from fairlead.cases.store import HostRecord
 from fairlead.kernel.errors import SettingsInvalid
 from fairlead.kernel.settings import CaseHostSettings, CasesSettings
+
+LOOK_S = 15.0  # how long a host may take to answer a look
 
 
 class HostInvalid(SettingsInvalid):
@@ -38,6 +41,35 @@ class Place:
         if self.leases_gpus:
             return Slots(host=self.about.name, gpus=tuple(found), state=state)
         return Slots(host=self.about.name, cpu_jobs=self.about.slots, state=state)
+
+
+def names(about: CaseHostSettings, known: HostRecord | None) -> list[str]:
+    """What the host's places are called: its GPUs as last seen where they are leased, else its slots."""
+    if about.gpus and about.executor != "slurm":
+        return [str(gpu["uuid"]) for gpu in known.gpus] if known else []
+    return [f"cpu-{number}" for number in range(about.slots)]
+
+
+async def look(place: Place) -> tuple[Gpu, ...] | None:
+    """Ask the host whether it works, and its cluster too; its GPUs where we lease them, else None.
+
+    Raises Host… errors and SlurmUnavailable.
+    """
+    if place.leases_gpus:
+        return await discover(place.host)
+    if place.about.executor == "slurm":
+        answer = await place.host.sh("timeout 10 sinfo -h -o %P >/dev/null", deadline_s=LOOK_S)
+        if answer.exit_code != 0:
+            from fairlead.cases.slurm import SlurmUnavailable
+
+            raise SlurmUnavailable(
+                f"Slurm's controller does not answer host {place.about.name}.",
+                remedy="Look at slurmctld there; running jobs go on without it.",
+                host=place.about.name,
+            )
+    else:
+        await place.host.sh(":", deadline_s=LOOK_S)
+    return None
 
 
 def host_settings(settings: CasesSettings, data_dir: Path) -> tuple[CaseHostSettings, ...]:
@@ -84,11 +116,18 @@ async def _open(about: CaseHostSettings, stack: AsyncExitStack) -> Place:
         known_hosts=pinned,
         port=about.port,
         key_file=about.identity_file,
+        passphrase=about.passphrase,
         agent=str(about.agent) if about.agent else None,
     )
     host = await stack.enter_async_context(open_ssh(target))
     if about.executor == "slurm":
         from fairlead.cases.slurm import SlurmExecutor, SlurmOptions
 
-        return Place(about, host, SlurmExecutor(host, SlurmOptions(partition=about.partition)))
+        options = SlurmOptions(
+            partition=about.partition,
+            account=about.account,
+            qos=about.qos,
+            gpu_resource=about.gpu_resource,
+        )
+        return Place(about, host, SlurmExecutor(host, options))
     return Place(about, host, DetachedExecutor(host))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fairlead.cases import pictures, rtdose
-from fairlead.cases.model import Fraction, Volume
+from fairlead.cases.model import Fraction, Violation, Volume
 from fairlead.cases.pictures import DIFFERENCE_COLOURS, DOSE_COLOURS, GAMMA_COLOURS, Wash
 from fairlead.cases.verify import Comparison, Verdict, VerdictCriteria
 from fairlead.kernel.clock import iso
@@ -44,16 +44,15 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "checks": [
             {"name": c.name, "found": c.found, "limit": c.limit, "passed": c.passed} for c in verdict.checks
         ],
-        "violations": violations(verdict),
+        "violations": violations(verdict.examined.anonymous),
         "gamma": gamma_summary(made.gamma) if made else None,
         "engine": made.engine if made else None,
         "fractions": [fraction_summary(fraction) for fraction in made.fractions] if made else [],
     }
 
 
-def violations(verdict: Verdict) -> list[dict[str, str]]:
+def violations(found: Iterable[Violation]) -> list[dict[str, str]]:
     """Broken rules for programs."""
-    found = verdict.examined.violations
     return [{"rule": v.rule, "file": v.file, "field": v.field, "message": v.message} for v in found]
 
 
@@ -78,8 +77,8 @@ def fraction_summary(fraction: Fraction) -> dict[str, Any]:
     """A fraction for programs."""
     return {
         "state": fraction.state.value,
-        "deliveries": [{"folder": d.folder, "beam": d.beam_number} for d in fraction.reference],
-        "duplicates": [{"folder": d.folder, "beam": d.beam_number} for d in fraction.duplicates],
+        "deliveries": [{"folder": d.label, "beam": d.beam_number} for d in fraction.reference],
+        "duplicates": [{"folder": d.label, "beam": d.beam_number} for d in fraction.duplicates],
         "missing_beams": list(fraction.missing_beams),
     }
 
@@ -197,7 +196,7 @@ def page(
     made = verdict.comparison
     idle = "The records are not in order, so no dose was calculated. Not for clinical use."
     parts = [
-        _header(verdict, word, made_at),
+        _header(word, made_at),
         f"<p class='warn'><b>{escape(made.engine if made else idle)}</b></p>",
         _checks(verdict),
         _violations(result),
@@ -213,12 +212,10 @@ def page(
     )
 
 
-def _header(verdict: Verdict, word: str, made_at: datetime) -> str:
-    made = verdict.comparison
-    label = f"{escape(made.plan.label)} · " if made and made.plan.label else ""
+def _header(word: str, made_at: datetime) -> str:
     return (
         "<header><div><h1>Planned and delivered dose</h1>"
-        f"<p class='faint'>{label}made {escape(iso(made_at))} · "
+        f"<p class='faint'>made {escape(iso(made_at))} · "
         "patient identifiers are left out on purpose</p></div>"
         f"<div class='verdict {word.lower()}' role='status'>{word}</div></header>"
     )

@@ -13,11 +13,19 @@ from fastapi.responses import Response
 from fairlead.cases import gpus, store
 from fairlead.cases.intake import start
 from fairlead.cases.operations import end_case
-from fairlead.cases.schemas import HostStateIn, PriorityIn, case_details, case_out, host_out
+from fairlead.cases.schemas import (
+    HostStateIn,
+    PriorityIn,
+    case_details,
+    case_out,
+    host_out,
+    scan_out,
+    step_out,
+)
 from fairlead.cases.steps.verify import objects_prefix
 from fairlead.cases.store import BeamStatus, CaseMoved, CaseRecord, CaseStatus
 from fairlead.kernel import audit
-from fairlead.kernel.clock import utc_now
+from fairlead.kernel.clock import iso, utc_now
 from fairlead.kernel.db import Database
 from fairlead.kernel.errors import NotFound
 from fairlead.kernel.http import CurrentActor
@@ -74,6 +82,16 @@ def _reading_routes(routes: APIRouter, door: CasesDoor) -> None:
             found = store.list_cases(conn, access.project.id, status=status, before=before, limit=limit)
         return {"items": [case_out(case) for case in found]}
 
+    @routes.get("/overview", summary="Queues, beams at work, hosts, GPUs and the scan folder in one call")
+    def get_overview(
+        project: str,
+        actor: CurrentActor,
+        most: int = Query(default=100, ge=1, le=500, description="Most cases of each queue"),
+    ) -> dict[str, Any]:
+        with door.database.reading() as conn:
+            access = authorise(conn, actor, project, Permission.RUN_READ)
+            return overview(conn, access.project.id, door.hosts, most)
+
     @routes.get("/{number}", summary="One case with its fractions, beams, violations and result")
     def get_case(project: str, number: int, actor: CurrentActor) -> dict[str, Any]:
         with door.database.reading() as conn:
@@ -81,6 +99,31 @@ def _reading_routes(routes: APIRouter, door: CasesDoor) -> None:
             case = store.by_number(conn, project, number)
             fractions = store.fractions_of(conn, case.id)
             return case_details(case, fractions, store.beams_of(conn, case.id, case.round))
+
+
+_QUEUES = {
+    "waiting": (CaseStatus.PENDING, CaseStatus.WAITING),
+    "running": (CaseStatus.RUNNING,),
+    "done": (CaseStatus.COMPLETED, CaseStatus.FAILED, CaseStatus.CANCELLED),
+}
+
+
+def overview(
+    conn: sa.Connection, project: str, hosts: Sequence[CaseHostSettings], most: int
+) -> dict[str, Any]:
+    """Everything that somebody who watches the pipeline wants to see, from one reading transaction."""
+    leases, numbers = gpus.leases(conn), store.numbers_of(conn, project)
+    return {
+        "at": iso(utc_now()),
+        "counts": {status.value: count for status, count in store.counts(conn, project).items()},
+        "queues": {
+            name: [case_out(case) for case in store.overview(conn, project, statuses, limit=most)]
+            for name, statuses in _QUEUES.items()
+        },
+        "steps": [step_out(number, beam) for number, beam in store.beams_at_work(conn, project)],
+        "hosts": [host_out(host, store.host(conn, host.name), leases, numbers) for host in hosts],
+        "scan": scan_out(store.scan(conn, project)),
+    }
 
 
 def _report_routes(routes: APIRouter, door: CasesDoor) -> None:

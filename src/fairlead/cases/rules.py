@@ -14,7 +14,16 @@ from fairlead.cases import deliveries, folders, logs, plans, volumes
 from fairlead.cases.folders import CaseFolder, shown, shown_name
 from fairlead.cases.interpret import log_place
 from fairlead.cases.machine import Machine, MachineUnknown, Room
-from fairlead.cases.model import Beam, CaseFault, Delivery, LayerRecord, Plan, Violation, Volume
+from fairlead.cases.model import (
+    Beam,
+    CaseFault,
+    Delivery,
+    LayerRecord,
+    Plan,
+    Violation,
+    Volume,
+    delivery_label,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ class Examined:
     ct: Volume | None
     deliveries: tuple[Delivery, ...]
     violations: tuple[Violation, ...]
+    # The same with files named by what they are: a sender's names may identify the patient.
+    anonymous: tuple[Violation, ...]
 
     @property
     def valid(self) -> bool:
@@ -63,7 +74,8 @@ def examine(case: Path, machine: Machine) -> Examined:
             found += _against_plan(delivery, plan, room)
     found += _log_violations(folder, read, room)
     hidden = _identifiers(folder, plan, ct, read)
-    return Examined(folder, plan, plan_file, room, ct, read, tuple(_redacted(found, hidden)))
+    shown_ones, anonymous = tuple(_redacted(found, hidden)), tuple(_anonymous(found, folder, read))
+    return Examined(folder, plan, plan_file, room, ct, read, shown_ones, anonymous)
 
 
 def _collect(found: list[Violation], fault: CaseFault) -> None:
@@ -86,6 +98,26 @@ def _redacted(found: list[Violation], hidden: tuple[str, ...]) -> Iterator[Viola
         yield replace(violation, file=shown_name(violation.file, hidden=hidden))
 
 
+def _anonymous(found: list[Violation], folder: CaseFolder, read: tuple[Delivery, ...]) -> Iterator[Violation]:
+    if not found:
+        return
+    places = folders.anonymous_places(folder.root)
+    for delivery in read:
+        for record in delivery.layers:
+            places[log_place(delivery, record)] = f"{delivery.label}/layer {record.layer}.ptn"
+    for violation in dict.fromkeys(found):
+        file = shown_name(violation.file)
+        yield replace(violation, file=places.get(file) or _of_delivery(file) or "a file of the case")
+
+
+def _of_delivery(file: str) -> str | None:
+    """The name of a file of ours that is missing from its delivery."""
+    folder, _, name = file.partition("/")
+    if name in (deliveries.PLAN_INFO, *deliveries.PLAN_RANGES):
+        return f"{delivery_label(folder)}/{name}"
+    return folder if folder == folders.READY_MARKER else None
+
+
 def _plan(folder: CaseFolder, found: list[Violation]) -> tuple[Path | None, Plan | None]:
     candidates = []
     for path in folder.dicom:
@@ -96,14 +128,13 @@ def _plan(folder: CaseFolder, found: list[Violation]) -> tuple[Path | None, Plan
         except CaseFault as fault:
             _collect(found, fault)
     if len(candidates) != 1:
-        rule, words = (
-            ("plan.ambiguous", f"{len(candidates)} RT Ion Plans were found, one was expected")
-            if candidates
-            else ("plan.missing", "no readable RT Ion Plan was found in the folder or one level below")
-        )
-        found.append(
-            Violation(rule, ", ".join(shown(p, folder.root) for p in candidates) or ".", "Modality", words)
-        )
+        if not candidates:
+            words = "no readable RT Ion Plan was found in the folder or one level below"
+            found.append(Violation("plan.missing", ".", "Modality", words))
+        words = f"{len(candidates)} RT Ion Plans were found, one was expected"
+        found += [
+            Violation("plan.ambiguous", shown(path, folder.root), "Modality", words) for path in candidates
+        ]
         return None, None
     try:
         return candidates[0], plans.read(candidates[0], file=shown(candidates[0], folder.root))
@@ -273,5 +304,5 @@ def _log(
     # Noise makes every real log unique: two alike are one, copied.
     digest = hashlib.sha256(rows[:, : logs.Column.LAYER].tobytes()).digest()
     if digest in seen:
-        yield Violation("log.duplicate", file, "", f"the log has the same content as {seen[digest]}")
-    seen.setdefault(digest, file)
+        yield Violation("log.duplicate", file, "", f"the log has the same content as that of {seen[digest]}")
+    seen.setdefault(digest, f"beam {delivery.beam_number}, layer {record.layer} in {delivery.label}")

@@ -1,12 +1,14 @@
 """The shapes at the door: how cases, beams and hosts are shown, and what requests may hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairlead.cases.gpus import HostState, Lease
-from fairlead.cases.store import BeamRecord, CaseRecord, FractionRecord, HostRecord
+from fairlead.cases.places import names
+from fairlead.cases.store import BeamRecord, CaseRecord, FractionRecord, HostRecord, ScanRecord
 from fairlead.kernel.clock import iso
 from fairlead.kernel.settings import CaseHostSettings
 
@@ -89,19 +91,68 @@ def _beam_out(beam: BeamRecord) -> dict[str, Any]:
     }
 
 
-def host_out(about: CaseHostSettings, known: HostRecord | None, leases: Sequence[Lease]) -> dict[str, Any]:
-    """One host: whether it takes work, its GPUs as last seen, and which job holds which place."""
+def host_out(
+    about: CaseHostSettings,
+    known: HostRecord | None,
+    leases: Sequence[Lease],
+    numbers: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """One host: whether it works and takes work, its GPUs as last seen, and which job holds which place.
+
+    `numbers` (case id → number) names the cases of those jobs that the reader may know.
+    """
     held = {slot: lease.holder for lease in leases if lease.host == about.name for slot in lease.slots}
-    if about.gpus and about.executor != "slurm":
-        names = [str(gpu["uuid"]) for gpu in known.gpus] if known else []
-    else:
-        names = [f"cpu-{number}" for number in range(about.slots)]
+    there = names(about, known)
     state = known.state if known else HostState.ACTIVE
     return {
         "name": about.name,
         "executor": about.executor,
         "state": state.value,
         "drained": state is HostState.DRAINING and not held,
+        "looked_at": _moment(known.looked_at) if known else None,
+        "problem": _brief(known.problem) if known else None,
         "gpus": known.gpus if known else [],
-        "slots": [{"slot": name, "job": held.get(name)} for name in names],
+        "slots": [
+            {"slot": slot, "job": held.get(slot), "case": _case_of(held.get(slot), numbers)}
+            # A lease on a place that the host no longer shows is still a lease.
+            for slot in [*there, *(slot for slot in held if slot not in there)]
+        ],
+    }
+
+
+def _case_of(job: str | None, numbers: Mapping[str, int] | None) -> int | None:
+    return (numbers or {}).get(job.split("-", 1)[0]) if job else None
+
+
+def _brief(problem: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {key: problem.get(key) for key in ("code", "detail", "remedy")} if problem else None
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return iso(moment) if moment is not None else None
+
+
+def step_out(number: int, beam: BeamRecord) -> dict[str, Any]:
+    """One beam at work, for an overview."""
+    return {
+        "case": number,
+        "beam": beam.beam,
+        "status": beam.status.value,
+        "host": beam.host,
+        "slots": beam.gpus,
+        "attempt": beam.attempt,
+        "progress": round(beam.progress, 3),
+        "started_at": _moment(beam.started_at),
+    }
+
+
+def scan_out(scan: ScanRecord | None) -> dict[str, Any] | None:
+    """How the project's folder was last scanned; null where it never was."""
+    if scan is None:
+        return None
+    return {
+        "tried_at": iso(scan.tried_at),
+        "scanned_at": _moment(scan.scanned_at),
+        "unstable": scan.unstable,
+        "problem": _brief(scan.problem),
     }

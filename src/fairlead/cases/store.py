@@ -6,7 +6,7 @@ folders so); it never leaves the process.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -97,6 +97,17 @@ hosts = sa.Table(
     sa.Column("changed_at", UtcDateTime, nullable=False),
     sa.Column("gpus", sa.JSON, nullable=False),
     sa.Column("looked_at", UtcDateTime),
+    sa.Column("tried_at", UtcDateTime),
+    sa.Column("problem", sa.JSON(none_as_null=True)),
+)
+scans = sa.Table(
+    "case_scans",
+    metadata,
+    sa.Column("project_id", sa.String(64), primary_key=True),
+    sa.Column("tried_at", UtcDateTime, nullable=False),
+    sa.Column("scanned_at", UtcDateTime),
+    sa.Column("unstable", sa.Integer, nullable=False),
+    sa.Column("problem", sa.JSON(none_as_null=True)),
 )
 
 
@@ -283,6 +294,38 @@ def list_cases(
     return [_case(row) for row in conn.execute(query.limit(limit))]
 
 
+def overview(
+    conn: sa.Connection, project_id: str, statuses: Collection[CaseStatus], *, limit: int
+) -> list[CaseRecord]:
+    """Cases in one of `statuses` without what they found, which may be long.
+
+    Those that have ended come newest first, others as they get their places: by priority, then by age.
+    """
+    long = (cases.c.violations, cases.c.result)
+    columns = [sa.null().label(c.name) if c in long else c for c in cases.c]
+    query = sa.select(*columns).where(cases.c.project_id == project_id, cases.c.status.in_(statuses))
+    if all(status.final for status in statuses):
+        query = query.order_by(cases.c.finished_at.desc(), cases.c.number.desc())
+    else:
+        query = query.order_by(cases.c.priority.desc(), cases.c.created_at, cases.c.number)
+    return [_case(row) for row in conn.execute(query.limit(limit))]
+
+
+def counts(conn: sa.Connection, project_id: str | None = None) -> dict[CaseStatus, int]:
+    """How many cases there are of every status, in one project or in all."""
+    query = sa.select(cases.c.status, sa.func.count()).group_by(cases.c.status)
+    if project_id is not None:
+        query = query.where(cases.c.project_id == project_id)
+    found = {row[0]: row[1] for row in conn.execute(query)}
+    return {status: found.get(status.value, 0) for status in CaseStatus}
+
+
+def oldest_pending(conn: sa.Connection) -> datetime | None:
+    """Since when the oldest case waits that nobody has begun."""
+    query = sa.select(cases.c.created_at).where(cases.c.status == CaseStatus.PENDING)
+    return conn.execute(query.order_by(cases.c.created_at).limit(1)).scalar_one_or_none()
+
+
 def unfinished(conn: sa.Connection) -> list[CaseRecord]:
     """Cases that go on, oldest first."""
     final = [status for status in CaseStatus if status.final]
@@ -418,6 +461,33 @@ def running_beams(conn: sa.Connection, host: str | None = None) -> list[BeamReco
     return [_beam(row) for row in conn.execute(query)]
 
 
+def beams_at_work(conn: sa.Connection, project_id: str) -> list[tuple[int, BeamRecord]]:
+    """Beams of the project that run or are collected, each with the number of its case; oldest first."""
+    query = (
+        sa.select(beams, cases.c.number.label("case_number"))
+        .join(cases, sa.and_(cases.c.id == beams.c.case_id, cases.c.round == beams.c.round))
+        .where(cases.c.project_id == project_id)
+        .where(beams.c.status.in_([BeamStatus.RUNNING, BeamStatus.COLLECTING]))
+        .order_by(beams.c.started_at, cases.c.number, beams.c.beam)
+    )
+    return [
+        (
+            row.case_number,
+            BeamRecord(**{c.name: row._mapping[c] for c in beams.c} | {"status": BeamStatus(row.status)}),
+        )
+        for row in conn.execute(query)
+    ]
+
+
+def numbers_of(conn: sa.Connection, project_id: str) -> dict[str, int]:
+    """Number of every case of the project whose run goes on, by its id."""
+    final = [status for status in CaseStatus if status.final]
+    query = sa.select(cases.c.id, cases.c.number).where(
+        cases.c.project_id == project_id, cases.c.status.not_in(final)
+    )
+    return {row.id: row.number for row in conn.execute(query)}
+
+
 def cases_by_host(conn: sa.Connection) -> dict[str, int]:
     """How many cases are at work on each host."""
     query = (
@@ -430,13 +500,18 @@ def cases_by_host(conn: sa.Connection) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRecord:
-    """What is remembered of a host: whether it takes work, and its GPUs as they were last seen."""
+    """What is remembered of a host: whether it takes work, and what it was like when last looked at.
+
+    `looked_at` is the last time it answered, `tried_at` the last time it was asked, `problem` why it did not.
+    """
 
     name: str
     state: HostState
     changed_at: datetime
     gpus: list[dict[str, Any]]
     looked_at: datetime | None
+    tried_at: datetime | None
+    problem: dict[str, Any] | None
 
 
 def host(conn: sa.Connection, name: str) -> HostRecord | None:
@@ -452,7 +527,30 @@ def update_host(conn: sa.Connection, name: str, now: datetime, **values: Any) ->
         conn.execute(sa.insert(hosts).values(name=name, **given))
 
 
-# --- sightings -----------------------------------------------------------------------------------
+# --- scans and sightings -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRecord:
+    """The last scan of a project's folder: `scanned_at` the last that worked, `problem` why one did not."""
+
+    project_id: str
+    tried_at: datetime
+    scanned_at: datetime | None
+    unstable: int  # ready cases that still change
+    problem: dict[str, Any] | None
+
+
+def scan(conn: sa.Connection, project_id: str) -> ScanRecord | None:
+    """The last scan of the project's folder; None where nobody ever scanned it."""
+    row = conn.execute(sa.select(scans).where(scans.c.project_id == project_id)).one_or_none()
+    return ScanRecord(**row._mapping) if row is not None else None
+
+
+def update_scan(conn: sa.Connection, project_id: str, **values: Any) -> None:
+    """Set columns of a project's scan."""
+    if conn.execute(sa.update(scans).where(scans.c.project_id == project_id).values(**values)).rowcount == 0:
+        conn.execute(sa.insert(scans).values(project_id=project_id, **values))
 
 
 def sighting(conn: sa.Connection, project_id: str, source: str) -> sa.Row[Any] | None:

@@ -344,6 +344,16 @@ async def remove(host: Host, folder: str, owner: str) -> None:
     telemetry.log.info("transfer.removed", host=host.name, owner=owner)
 
 
+async def folders(host: Host, parent: str) -> tuple[str, ...]:
+    """Names of the folders in `parent` on the host; none where it is missing."""
+    parent = _checked_path(host, parent)
+    script = (
+        f"[ -d {shlex.quote(parent)} ] || exit 0\n"
+        f"find {shlex.quote(parent)} -mindepth 1 -maxdepth 1 -type d -printf '%f\\0'"
+    )
+    return tuple(os.fsdecode(name) for name in (await _ask(host, script)).split(b"\0") if name)
+
+
 async def _hashes(host: Host, folder: str, paths: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Size and SHA-256 of those of `paths` (relative) that are files in `folder` on the host."""
     if not paths:
@@ -472,6 +482,11 @@ async def push(
             raise await _diagnosed(host, target, error) from error
         finally:
             hashing.close()
+            _count_bytes(job.meter, "to_host")
+
+
+def _count_bytes(meter: _Meter, direction: str) -> None:
+    telemetry.count("fairlead_case_transfer_bytes_total", meter.moved, {"direction": direction})
 
 
 async def _push_round(job: _Push) -> Manifest:
@@ -560,7 +575,10 @@ async def pull(
     meter = _Meter(sizes, on_progress)
     with _here():
         await asyncio.to_thread(_make_folders, target, sizes)
-        return await _persistently(host, meter, lambda: _pull_round(host, source, target, sizes, meter))
+        try:
+            return await _persistently(host, meter, lambda: _pull_round(host, source, target, sizes, meter))
+        finally:
+            _count_bytes(meter, "from_host")
 
 
 async def _survey_there(host: Host, source: str, wanted: Callable[[str], bool] | None) -> dict[str, int]:

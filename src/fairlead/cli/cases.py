@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairlead.cli import casework, output
+from fairlead.cli.dashboard import dashboard
 
 if TYPE_CHECKING:
     from fairlead.cases.machine import Machine
@@ -18,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 casework.register(app)
+app.command()(dashboard)
 
 CaseDir = Annotated[Path, typer.Argument(metavar="CASE_DIR", help="The case folder: plan, CT, deliveries.")]
 MachineFile = Annotated[

@@ -131,12 +131,20 @@ def hosts(
     if json_:
         output.as_json(found)
         return
-    made = _plain_table("host", "executor", "state", "places", "taken")
+    made = _plain_table("host", "executor", "state", "places", "taken", "answered", "problem")
     for host in found["items"]:
         taken = sum(slot["job"] is not None for slot in host["slots"])
         state = "drained" if host["drained"] else host["state"]
-        made.add_row(host["name"], host["executor"], state, str(len(host["slots"])), str(taken))
+        answered = (host["looked_at"] or "never")[:19]
+        problem = f"[red]{host['problem']['code']}[/]" if host["problem"] else ""
+        places = (str(len(host["slots"])), str(taken))
+        made.add_row(host["name"], host["executor"], state, *places, answered, problem)
     output.console().print(made)
+    for host in found["items"]:
+        if problem := host["problem"]:
+            output.console().print(
+                f"{host['name']}: {problem['detail']}  {problem['remedy'] or ''}".rstrip(), markup=False
+            )
 
 
 def gpus(json_: Json = False) -> None:

@@ -104,13 +104,15 @@ def store_credentials(credentials: Credentials) -> Path:
 class Client:
     """The HTTP API with our credentials; renews a session that has run out, once."""
 
-    def __init__(self, credentials: Credentials, *, keep: bool = True) -> None:
-        """`keep` stores renewed tokens back into the credentials file."""
+    def __init__(self, credentials: Credentials, *, keep: bool = True, answer_s: float = 60.0) -> None:
+        """`keep` stores renewed tokens back into the credentials file; `answer_s`: longest wait for one."""
         import httpx2  # a fifth of a second that `fairlead --help` need not wait
 
         self.credentials = credentials
         self._keep = keep
-        self._http = httpx2.Client(base_url=credentials.url, timeout=httpx2.Timeout(30.0, read=60.0))
+        self._http = httpx2.Client(
+            base_url=credentials.url, timeout=httpx2.Timeout(min(30.0, answer_s), read=answer_s)
+        )
 
     def close(self) -> None:
         """Release the connections."""

@@ -46,19 +46,37 @@ def _root(
 
 
 def _register() -> None:
-    from fairlead.cli import account, cases, changes, runs, server, support, support_screen
+    from fairlead.cli import (
+        account,
+        cases,
+        changes,
+        runs,
+        server,
+        support,
+        support_customers,
+        support_engines,
+        support_jobs,
+        support_monthly,
+        support_screen,
+    )
     from fairlead.cli.demo import demo
     from fairlead.cli.demo_cases import demo_cases
+    from fairlead.cli.demo_support import demo_support
 
     app.add_typer(changes.app, name="changes")
     app.add_typer(runs.app, name="runs")
     app.add_typer(cases.app, name="cases")
     support_screen.register(support.app)
+    support_monthly.register(support.app)
+    support_customers.register(support.app)
+    support_jobs.register(support.app)
+    support_engines.register(support.app)
     app.add_typer(support.app, name="support")
     account.register(app)
     server.register(app)
     app.command()(demo)
     app.command()(demo_cases)
+    app.command()(demo_support)
 
 
 def main() -> None:

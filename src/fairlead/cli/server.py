@@ -198,13 +198,14 @@ async def _sandbox_if(
 @asynccontextmanager
 async def _serving_api(settings: "Settings") -> AsyncIterator[dict[str, Any]]:
     from fairlead.api.server import serving
-    from fairlead.compose import app_of, open_fairlead
+    from fairlead.compose import open_fairlead, serving_app
     from fairlead.kernel.projects.accounts import ensure_admin
 
     async with open_fairlead(settings) as fairlead:
         with fairlead.database.transaction() as conn:
             username, password = ensure_admin(conn)
-        async with serving(app_of(fairlead), host=settings.http.host, port=settings.http.port) as url:
+        at = settings.http
+        async with serving_app(fairlead) as app, serving(app, host=at.host, port=at.port) as url:
             yield {
                 "url": url,
                 "username": username,

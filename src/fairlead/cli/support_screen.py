@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from fairlead.cli import output
+from fairlead.cli import output, support_engines, support_jobs
 from fairlead.cli.client import read_input
 
 if TYPE_CHECKING:
     from fairlead.cli.support import FileUnwritable
+    from fairlead.support.collect import Access
     from fairlead.support.model import Difference, Screening
     from fairlead.support.screenings.port import Progress, Scope, ScreeningEngine
 
@@ -33,6 +34,14 @@ class Language(StrEnum):
 
     KOREAN = "ko"
     ENGLISH = "en"
+
+
+class Engine(StrEnum):
+    """What can screen."""
+
+    BUILTIN = "builtin"
+    PROWLER = "prowler"
+    SERVICE_SCREENER = "service-screener"
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +60,10 @@ def screen(
     service: Annotated[
         list[str] | None, typer.Option(help="Service to read, repeatable; default: all.")
     ] = None,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(help="What reads and judges; default: builtin. See fairlead support engines list."),
+    ] = None,
     account: Annotated[
         str | None, typer.Option(help="Account that it must be; any other is refused.")
     ] = None,
@@ -64,17 +77,43 @@ def screen(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds after which it ends with what it has.")
     ] = 3600.0,
+    ticket: Annotated[
+        str | None, typer.Option(help="By the server: the account that this Zendesk ticket is bound to.")
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", help="By the server: --account is a customer of it.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
-    """Screen an AWS account for faults in its configuration. Reads only, and never a secret's value."""
+    """Screen an AWS account for faults in its configuration. Reads only, and never a secret's value.
+
+    With --ticket or --project the server does it: kept, and compared with the screening before.
+    """
+    if ticket or project:
+        if profile or endpoint_url or previous:
+            raise typer.BadParameter(
+                "--profile, --endpoint-url and --previous are for work without a server."
+            )
+        details = {"engine": engine and engine.value, "regions": region, "services": service}
+        support_jobs.screen_on_server(
+            {name: value for name, value in details.items() if value},
+            ticket=ticket,
+            account=account,
+            language=language.value,
+            project=project,
+            out=out,
+            json_=json_,
+        )
     from fairlead.support import findings as found_by
     from fairlead.support.collect import Access
     from fairlead.support.model import Language as ReportLanguage
-    from fairlead.support.screenings import ENGINES
     from fairlead.support.screenings.port import Scope
 
+    name = (engine or Engine.BUILTIN).value
     before = found_by.read_screening(read_input(previous), name=str(previous)) if previous else None
-    engine = ENGINES[0](Access(profile=profile, endpoint_url=endpoint_url))
+    if before:
+        found_by.same_engine(before, name)
+    access = Access(profile=profile, endpoint_url=endpoint_url)
     scope = Scope(
         account=account or (before.account if before else None),
         regions=tuple(region or ()),
@@ -83,7 +122,7 @@ def screen(
     )
     if out is not None:
         _prepare(out)  # before an hour of reading, not after it
-    screening, interrupted = asyncio.run(_screen(engine, scope, timeout))
+    screening, interrupted = asyncio.run(_opened(name, access, scope, timeout))
     change = found_by.difference(before, screening, on=screening.finished_at.date())
     if out is not None:
         _write(out, screening, change, language)
@@ -93,6 +132,19 @@ def screen(
         _show(screening, change, out)
     if not screening.complete:
         raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_ERROR)
+
+
+async def _opened(name: str, access: "Access", scope: "Scope", timeout: float) -> "tuple[Screening, bool]":
+    """The screening with the engine `name`, installed first where it is not here."""
+    from fairlead.kernel.settings import load_settings
+    from fairlead.support.own_access import open_own
+    from fairlead.support.screenings import engine, installs, workshop
+
+    place = workshop(load_settings())
+    if size := installs(name, place):
+        support_engines.say_size(name, size)
+    async with open_own(access) as account:
+        return await _screen(engine(name, account, place), scope, timeout)
 
 
 async def _screen(engine: "ScreeningEngine", scope: "Scope", timeout: float) -> "tuple[Screening, bool]":

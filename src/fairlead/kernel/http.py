@@ -9,7 +9,15 @@ import json
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
@@ -42,10 +50,12 @@ PROBLEM = "application/problem+json"
 ANONYMOUS_BODY_BYTES = 64 * 1024  # who shows no credentials has little to say: logging in
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_FORM_TYPE = "application/x-www-form-urlencoded"
 _JSON_TYPE = re.compile(r"application/(json|[a-z0-9.+-]+\+json)", re.IGNORECASE)
+_CSP = b"content-security-policy"
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (_CSP, b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -91,13 +101,23 @@ class HttpParts:
     closing: asyncio.Event  # set when the server shuts down: streams end
 
 
-def install(app: FastAPI, *, database: Database, signing_key: SigningKey, max_body_bytes: int) -> None:
-    """Give `app` the shared door: problem documents for every failure, and the middleware."""
+def install(
+    app: FastAPI,
+    *,
+    database: Database,
+    signing_key: SigningKey,
+    max_body_bytes: int,
+    forms: Mapping[str, int] | None = None,
+) -> None:
+    """Give `app` the shared door: problem documents for every failure, and the middleware.
+
+    `forms` (path → most bytes) are the only places where a browser's form may be posted.
+    """
     app.state.parts = HttpParts(database, signing_key, asyncio.Event())
     app.add_exception_handler(FairleadError, _on_fairlead_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(_BodyGate, max_bytes=max_body_bytes)
+    app.add_middleware(_BodyGate, max_bytes=max_body_bytes, forms=forms or {})
     app.add_middleware(_Door)  # added last: outermost
 
 
@@ -262,6 +282,8 @@ def _chosen_request_id(scope: _Scope) -> str:
 def _add_headers(message: _Message, request_id: str) -> None:
     headers = list(message.get("headers", ()))
     present = {name.lower() for name, _ in headers}
+    if any(name.lower() == _CSP and b"frame-ancestors" in value for name, value in headers):
+        present.add(b"x-frame-options")  # knows no origins; who may frame this is said by its policy
     headers += [(name, value) for name, value in _SECURITY_HEADERS if name not in present]
     headers.append((b"x-request-id", request_id.encode("ascii")))
     message["headers"] = headers
@@ -285,20 +307,20 @@ def _record(scope: _Scope, status: int, duration_s: float) -> None:
 
 
 class _BodyGate:
-    """Bodies are JSON and not larger than allowed, decided before anything parses them."""
+    """Bodies are JSON (or a form, where one is expected) and not too large, before anything parses them."""
 
-    def __init__(self, app: _App, max_bytes: int) -> None:
+    def __init__(self, app: _App, max_bytes: int, forms: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._forms = forms
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        limit = self._max_bytes if b"authorization" in headers else min(ANONYMOUS_BODY_BYTES, self._max_bytes)
         try:
-            replay = await self._admitted(headers, receive, limit)
+            replay = await self._admitted(scope["path"], headers, receive)
         except FairleadError as error:
             # The rest of the body is not read; the server closes the connection.
             refusal = problem_response(error, scope["state"]["request_id"], {"Connection": "close"})
@@ -306,16 +328,24 @@ class _BodyGate:
             return
         await self._app(scope, replay, send)
 
-    async def _admitted(self, headers: dict[bytes, str], receive: _Receive, limit: int) -> _Receive:
+    async def _admitted(self, path: str, headers: dict[bytes, str], receive: _Receive) -> _Receive:
         length = headers.get(b"content-length", "")
         chunked = b"transfer-encoding" in headers
         if length in ("", "0") and not chunked:
             return receive
+        limit = self._limit(path, b"authorization" in headers)
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
-        if not _JSON_TYPE.fullmatch(headers.get(b"content-type", "").split(";")[0].strip()):
+        kind = headers.get(b"content-type", "").split(";")[0].strip()
+        if path in self._forms and kind.lower() != _FORM_TYPE:
+            raise NotJson("Only a form can be posted here.", remedy=f"Send `Content-Type: {_FORM_TYPE}`.")
+        if path not in self._forms and not _JSON_TYPE.fullmatch(kind):
             raise NotJson(remedy="Send `Content-Type: application/json`.")
         return await _buffered(receive, limit) if chunked else receive
+
+    def _limit(self, path: str, credentials: bool) -> int:
+        most = self._max_bytes if credentials else min(ANONYMOUS_BODY_BYTES, self._max_bytes)
+        return min(self._forms.get(path, most), most)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

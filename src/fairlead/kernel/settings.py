@@ -84,6 +84,9 @@ class RunSettings(_Section):
     liveness_interval_s: float = Field(default=3.0, gt=0)
 
 
+_SLURM_NAME = r"^[A-Za-z0-9_.][A-Za-z0-9._:,=@+-]{0,99}$"
+
+
 class CaseHostSettings(_Section):
     """A machine that calculates doses."""
 
@@ -98,8 +101,12 @@ class CaseHostSettings(_Section):
     user: str | None = None
     known_hosts: Path | None = None  # pinned host keys; nothing is ever trusted on first use
     identity_file: Path | None = None
+    passphrase: SecretStr | None = None  # of identity_file
     agent: Path | None = None  # socket of an SSH agent; without it and identity_file there is no key
-    partition: str | None = None  # slurm
+    partition: str | None = Field(default=None, pattern=_SLURM_NAME)  # this and the rest: slurm
+    account: str | None = Field(default=None, pattern=_SLURM_NAME)
+    qos: str | None = Field(default=None, pattern=_SLURM_NAME)
+    gpu_resource: str = Field(default="gpu", pattern=_SLURM_NAME)  # as --gres calls it: gpu, or gpu:a100
 
 
 class CaseCriteriaSettings(_Section):
@@ -128,6 +135,7 @@ class CasesSettings(_Section):
     rescan_s: float = Field(default=60.0, gt=0)
     fraction_wait_s: float = Field(default=3600.0, ge=0)  # for the missing deliveries of a fraction
     job_deadline_s: float = Field(default=6 * 3600.0, gt=0)
+    place_wait_s: float = Field(default=7 * 86_400.0, gt=0)  # of a beam, for a place on its host
     attempts: int = Field(default=3, ge=1, le=10)  # of a step that failed for a passing reason
     retention_days: int = Field(default=30, ge=0)  # of work folders after the end of a case
     criteria: CaseCriteriaSettings = CaseCriteriaSettings()

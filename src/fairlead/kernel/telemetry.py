@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fairlead")
 
@@ -69,7 +69,8 @@ def configure(*, level: str = "info", form: Literal["json", "text"] = "json") ->
 registry = CollectorRegistry()
 _counters: dict[str, Counter] = {}
 _histograms: dict[str, Histogram] = {}
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_gauges: dict[str, Gauge] = {}
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
 
 def count(name: str, amount: float = 1, labels: Mapping[str, str] | None = None) -> None:
@@ -90,6 +91,15 @@ def observe(name: str, value: float, labels: Mapping[str, str] | None = None) ->
         )
     histogram = _histograms[name]
     (histogram.labels(**labels) if labels else histogram).observe(value)
+
+
+def gauge(name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+    """Say that the gauge `name` (a constant) stands at `value` now."""
+    labels = labels or {}
+    if name not in _gauges:
+        _gauges[name] = Gauge(name, name.replace("_", " "), sorted(labels), registry=registry)
+    found = _gauges[name]
+    (found.labels(**labels) if labels else found).set(value)
 
 
 @contextmanager

@@ -102,6 +102,11 @@ def ensure(name: str, *, root: Path, locks: Path | None = None) -> Path:
     return _python(environment)
 
 
+def is_built(name: str, *, root: Path, locks: Path | None = None) -> bool:
+    """Whether `ensure` would have nothing to build. Raises ToolUnknown."""
+    return _is_ready(root.absolute() / f"{name}-{_digest(_lock_of(name, locks or locks_dir()))}")
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment for a program in another Python: nothing of ours leaks, plus `extra`."""
     inherited = {

@@ -1,6 +1,6 @@
 """Charts as inline SVG: each says its numbers in words too. Colours come from the page's classes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import pi
 
 from fairlead.support.markup import Markup, element, joined
@@ -18,28 +18,49 @@ def _svg(width: int, height: int, title: str, *children: Markup) -> Markup:
 
 def severity_ring(counts: Mapping[Severity, int], names: Mapping[Severity, str], caption: str) -> Markup:
     """A ring with one arc for each severity, the whole in the middle, and a legend."""
+    return ring(
+        {severity.value: count for severity, count in counts.items()},
+        {severity.value: name for severity, name in names.items()},
+        caption,
+    )
+
+
+def ring(
+    counts: Mapping[str, int], names: Mapping[str, str], caption: str, *, partly: Collection[str] = ()
+) -> Markup:
+    """A ring with one arc for each of `counts`, keys being classes of the page; the whole, and a legend.
+
+    Of the kinds in `partly` there may be more: they stand as "3+", and as "?" where none was found.
+    """
+    shown = {kind: _count(count, kind in partly) for kind, count in counts.items()}
     whole = sum(counts.values())
     around = 2 * pi * _RADIUS
     arcs = [_circle("track", around, 0.0, around)]
     start = 0.0
-    for severity, count in counts.items():
+    for kind, count in counts.items():
         if count:
             length = around * count / whole
-            arcs.append(_circle(severity.value, length, start, around))
+            arcs.append(_circle(kind, length, start, around))
             start += length
     legend = [
         joined(
-            element("rect", {"class": severity.value, "x": 210, "y": 30 + row * 28, **_KEY}),
-            element("text", {"x": 230, "y": 41 + row * 28}, f"{names[severity]}  {count:,}"),
+            element("rect", {"class": kind, "x": 210, "y": 30 + row * 28, **_KEY}),
+            element("text", {"x": 230, "y": 41 + row * 28}, f"{names[kind]}  {shown[kind]}"),
         )
-        for row, (severity, count) in enumerate(counts.items())
+        for row, kind in enumerate(counts)
     ]  # fmt: skip
     middle = joined(
-        element("text", {"class": "big", "x": 100, "y": 104, "text-anchor": "middle"}, f"{whole:,}"),
+        element(
+            "text", {"class": "big", "x": 100, "y": 104, "text-anchor": "middle"}, _count(whole, bool(partly))
+        ),
         element("text", {"class": "soft", "x": 100, "y": 126, "text-anchor": "middle"}, caption),
     )
-    said = ", ".join(f"{names[severity]} {count}" for severity, count in counts.items())
-    return _svg(340, 200, f"{caption} {whole}: {said}", *arcs, *legend, middle)
+    said = ", ".join(f"{names[kind]} {text}" for kind, text in shown.items())
+    return _svg(340, 200, f"{caption} {_count(whole, bool(partly))}: {said}", *arcs, *legend, middle)
+
+
+def _count(count: int, partly: bool) -> str:
+    return f"{count:,}" if not partly else f"{count:,}+" if count else "?"
 
 
 def _circle(kind: str, length: float, start: float, around: float) -> Markup:
@@ -112,3 +133,43 @@ def change_bar(counts: Mapping[str, int], captions: Mapping[str, str], title: st
     ]
     said = ", ".join(f"{captions[kind]} {count}" for kind, count in counts.items())
     return _svg(960, 56, f"{title}: {said}", *parts, *legend)
+
+
+def rate_bar(share: float | None, kind: str, title: str) -> Markup:
+    """A bar filled to `share` (0 to 1; None: empty) in the page's class `kind`; as wide as its place."""
+    parts = [element("rect", {"class": "track", "width": 100, "height": 8})]
+    if share:
+        parts.append(element("rect", {"class": kind, "width": f"{100 * share:.1f}", "height": 8}))
+    box = {
+        "class": "bar", "viewBox": "0 0 100 8", "preserveAspectRatio": "none", "role": "img",
+        "aria-label": title,
+    }  # fmt: skip
+    return element("svg", box, element("title", None, title), *parts)
+
+
+def day_columns(days: Mapping[str, Mapping[str, int]], names: Mapping[str, str], title: str) -> Markup:
+    """A stacked column for each day; keys of its counts are classes of the page. Every fifth day is named."""
+    wide, high, foot = 960, 120, 22
+    largest = max((sum(counts.values()) for counts in days.values()), default=0) or 1
+    step = wide / max(len(days), 1)
+    parts = [element("rect", {"class": "track", "x": 0, "y": high, "width": wide, "height": 1})]
+    for column, (day, counts) in enumerate(days.items()):
+        top = float(high)
+        for kind, count in counts.items():
+            tall = (high - 16) * count / largest
+            top -= tall
+            if count:
+                place = {
+                    "x": f"{column * step + step * 0.15:.1f}",
+                    "y": f"{top:.1f}",
+                    "height": f"{tall:.1f}",
+                }
+                hint = element("title", None, f"{day}: {names[kind]} {count}")
+                parts.append(element("rect", {"class": kind, "width": f"{step * 0.7:.1f}", **place}, hint))
+        middle = {"x": f"{(column + 0.5) * step:.1f}", "text-anchor": "middle"}
+        if whole := sum(counts.values()):
+            parts.append(element("text", {"y": f"{top - 4:.1f}", **middle}, str(whole)))
+        if column % 5 == 0 or column == len(days) - 1:
+            parts.append(element("text", {"class": "soft", "y": high + foot - 4, **middle}, day))
+    said = ", ".join(f"{day} {sum(counts.values())}" for day, counts in days.items() if sum(counts.values()))
+    return _svg(wide, high + foot, f"{title}: {said or '0'}", *parts)

@@ -6,17 +6,20 @@ none of which answers with a secret; a failed call becomes `ReadFailed` with a r
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
 
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -44,6 +47,7 @@ READS = frozenset(
     {
         "cloudtrail:DescribeTrails",
         "cloudtrail:GetTrailStatus",
+        "cloudtrail:LookupEvents",  # who did what; AWS leaves secrets out of what it records
         "cloudwatch:DescribeAlarms",
         "dynamodb:DescribeContinuousBackups",
         "dynamodb:DescribeTable",
@@ -116,6 +120,8 @@ READS = frozenset(
         "sqs:GetQueueAttributes",
         "sqs:ListQueues",
         "sts:GetCallerIdentity",
+        "support:DescribeTrustedAdvisorCheckSummaries",
+        "support:DescribeTrustedAdvisorChecks",
     }
 )
 _DENIED = frozenset(
@@ -144,6 +150,8 @@ _THROTTLED = frozenset(
 )
 _OFF = frozenset({"OptInRequired", "SubscriptionRequiredException", "InvalidClientTokenId", "AuthFailure"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+
+_NEVER = "9999-01-01T00:00:00+00:00"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -174,9 +182,21 @@ class NotARead(FairleadError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How an account is reached. Without keys: `profile`, else the SDK's own chain."""
+class Keys:
+    """Credentials as AWS gives them."""
 
+    access_key_id: str
+    secret_access_key: SecretStr
+    session_token: SecretStr | None = None
+    expires_at: datetime | None = None  # None: not that anybody knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How an account is reached: `renew`, else keys, else `profile`, else the SDK's own chain."""
+
+    account: str | None = None  # twelve digits; refused where the credentials turn out to be another's
+    renew: Callable[[], Keys] | None = None  # the keys that hold now; blocks, asked from any thread
     access_key_id: str | None = None
     secret_access_key: SecretStr | None = None
     session_token: SecretStr | None = None
@@ -208,13 +228,14 @@ def failure(service: str, operation: str, error: Exception) -> ReadFailed:
                 f"{call} was denied ({code}).",
                 remedy="Attach the policy SecurityAudit to the role, or allow this call.",
                 call=call,
+                aws_code=code,
             )
         said = {
             **dict.fromkeys(_THROTTLED, "was throttled until the attempts were used up"),
             **dict.fromkeys(_OFF, "is not open to these credentials in this region"),
             **dict.fromkeys(_EXPIRED, "failed: the credentials have expired"),
         }.get(code, "failed")
-        return ReadFailed(f"{call} {said} ({code}).", call=call)
+        return ReadFailed(f"{call} {said} ({code}).", call=call, aws_code=code)
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError | TimeoutError):
         return ReadFailed(f"{call} got no answer in time ({type(error).__name__}).", call=call)
     return ReadFailed(f"{call} failed ({type(error).__name__}).", call=call)
@@ -228,6 +249,7 @@ class Account:
         self.home = access.region or session.region_name or DEFAULT_REGION
         self.account = ""
         self.partition = "aws"
+        self._expected = access.account
         self._endpoint_url, self._attempts = access.endpoint_url, access.attempts
         self._session = session
         self._pool = pool
@@ -246,6 +268,11 @@ class Account:
                 ) from error
         self.account = str(caller["Account"])
         self.partition = str(caller["Arn"]).split(":")[1]
+        if self._expected not in (None, self.account):
+            raise AccountUnreachable(
+                f"The credentials for account {self._expected} are those of account {self.account}.",
+                remedy="Check which role or profile belongs to the account.",
+            )
         return self.account
 
     @asynccontextmanager
@@ -309,7 +336,7 @@ async def open_account(access: Access) -> AsyncIterator[Account]:
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="screening")
     try:
         account = Account(
-            access, await asyncio.get_running_loop().run_in_executor(pool, _session, access), pool
+            access, await asyncio.get_running_loop().run_in_executor(pool, session_of, access), pool
         )
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -327,7 +354,9 @@ def _models() -> Any:
     return create_loader()
 
 
-def _session(access: Access) -> Any:
+def session_of(access: Access) -> Any:
+    """A boto3 session; blocking. Its calls are not guarded. Raises AccountUnreachable."""
+
     def opened(secret: SecretStr | None) -> str | None:
         return secret.get_secret_value() if secret else None
 
@@ -335,6 +364,9 @@ def _session(access: Access) -> Any:
         core = botocore.session.Session(profile=access.profile)
         core.register_component("data_loader", _models())
         core.get_scoped_config()  # a profile that is not there is told here, not at the first call
+        if access.renew:
+            renewing = DeferredRefreshableCredentials(_renewing(access.renew), method="fairlead")
+            core.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: renewing))
         return boto3.Session(
             aws_access_key_id=access.access_key_id,
             aws_secret_access_key=opened(access.secret_access_key),
@@ -350,6 +382,49 @@ def _session(access: Access) -> Any:
         raise AccountUnreachable(f"The AWS configuration cannot be used ({type(error).__name__}).") from error
 
 
+def keys_of(session: Any) -> Keys:
+    """The credentials that `session` has now, renewed where they would expire; blocking.
+
+    Raises AccountUnreachable.
+    """
+    try:
+        found = session.get_credentials()
+        frozen = found.get_frozen_credentials() if found else None
+    except BotoCoreError as error:
+        raise AccountUnreachable(f"The AWS credentials cannot be used ({type(error).__name__}).") from error
+    if frozen is None:
+        raise _no_credentials()
+    return Keys(
+        access_key_id=frozen.access_key,
+        secret_access_key=SecretStr(frozen.secret_key),
+        session_token=SecretStr(frozen.token) if frozen.token else None,
+    )
+
+
+def _no_credentials() -> AccountUnreachable:
+    return AccountUnreachable(
+        "There are no AWS credentials.", remedy="Give --profile, or set up the SDK's credential chain."
+    )
+
+
+def _renewing(renew: Callable[[], Keys]) -> Callable[[], dict[str, str | None]]:
+    """`renew` as botocore asks for credentials, again and again while a long screening goes on."""
+
+    def renewed() -> dict[str, str | None]:
+        try:
+            keys = renew()
+        except FairleadError as error:  # what was read until now is not lost with it
+            raise ReadFailed(f"The credentials could not be renewed. {error.message}") from error
+        return {
+            "access_key": keys.access_key_id,
+            "secret_key": keys.secret_access_key.get_secret_value(),
+            "token": keys.session_token.get_secret_value() if keys.session_token else None,
+            "expiry_time": keys.expires_at.isoformat() if keys.expires_at else _NEVER,
+        }
+
+    return renewed
+
+
 class Reads:
     """Reads of one account in one region."""
 
@@ -357,6 +432,7 @@ class Reads:
         """`region` is where calls go, "us-east-1" and not "global"."""
         self.account, self.partition, self.region = owner.account, owner.partition, region
         self.seen_at = seen_at
+        self.calls: Counter[str] = Counter()  # how often each operation answered, pages one by one
         self._owner = owner
         self._clients: dict[tuple[str, str], Any] = {}
         self._making = asyncio.Lock()
@@ -373,6 +449,7 @@ class Reads:
         client = await self._client(service, at or self.region)
         with _translated(client, operation):
             answer: dict[str, Any] = await self._owner.blocking(getattr(client, operation), **params)
+        self.calls[_named(client, operation)] += 1
         return answer
 
     async def pages(self, service: str, operation: str, key: str, /, **params: Any) -> AsyncIterator[Any]:
@@ -389,6 +466,7 @@ class Reads:
                 page = await self._owner.blocking(next, pages, None)
             if page is None:
                 return
+            self.calls[_named(client, operation)] += 1
             for item in page.get(key) or ():
                 yield item
 
@@ -450,12 +528,15 @@ def _translated(client: Any, operation: str) -> Iterator[None]:
 
 
 def _fail(client: Any, operation: str, error: Exception) -> NoReturn:
-    service = client.meta.service_model.service_name
     if isinstance(error, NoCredentialsError):
-        raise AccountUnreachable(
-            "There are no AWS credentials.", remedy="Give --profile, or set up the SDK's credential chain."
-        ) from error
-    raise failure(service, client.meta.method_to_api_mapping[operation], error) from error
+        raise _no_credentials() from error
+    service, _, name = _named(client, operation).partition(":")
+    raise failure(service, name, error) from error
+
+
+def _named(client: Any, operation: str) -> str:
+    """The operation "describe_volumes" as it is listed: "ec2:DescribeVolumes"."""
+    return f"{client.meta.service_model.service_name}:{client.meta.method_to_api_mapping[operation]}"
 
 
 async def details(

@@ -41,6 +41,12 @@ class AccountsDiffer(FairleadError):
     code, status, retryable = "support.accounts_differ", 422, False
 
 
+class EnginesDiffer(FairleadError):
+    """Two screenings by different engines cannot be compared: their checks are not the same."""
+
+    code, status, retryable = "support.engines_differ", 422, False
+
+
 def read_screening(data: bytes, *, name: str = "the findings") -> Screening:
     """A screening from JSON in UTF-8. Raises FindingsUnreadable, naming the place."""
     if len(data) > MAX_BYTES:
@@ -142,6 +148,15 @@ def covers(suppression: Suppression, finding: Finding) -> bool:
     )
 
 
+def same_engine(previous: Screening, engine: str) -> None:
+    """Refuse what a screening by `engine` could not be compared with. Raises EnginesDiffer."""
+    if previous.engine != engine:
+        raise EnginesDiffer(
+            f"The previous screening is by {previous.engine}, this one by {engine}.",
+            remedy=f"Give the previous screening by {engine}.",
+        )
+
+
 def difference(
     previous: Screening | None,
     current: Screening,
@@ -152,13 +167,15 @@ def difference(
     """How the failures changed from `previous` to `current`; suppressions count until and on their day.
 
     Without a previous screening every failure is new. A failure that this screening could not see again
-    (its region, service or check was not read) is unknown, never fixed. Raises AccountsDiffer.
+    (its region, service or check was not read) is unknown, never fixed. Raises AccountsDiffer, EnginesDiffer.
     """
     if previous and previous.account != current.account:
         raise AccountsDiffer(
             f"The previous screening is of account {previous.account}, this one of {current.account}.",
             remedy="Give the previous screening of the same account.",
         )
+    if previous:
+        same_engine(previous, current.engine)
     given = tuple(suppressions)
     before = failures(previous) if previous else {}
     now = failures(current)

@@ -39,7 +39,7 @@ RULES: tuple[tuple[Intent, float, str], ...] = (
     (Intent.API_ACTIVITY, 1.5, "deleted | removed | terminated | created | changed | modified | launched | attached | opened | disabled | stopped | rebooted | updated"
                              " | 삭제 ?(?:했|됐|되었|한|된) | 종료 ?(?:했|됐|한|된) | 변경 ?(?:했|됐|한|된) | 생성 ?(?:했|됐|한|된) | 지웠 | 바꿨 | 만들었 | 열었 | 껐 | 수정 ?(?:했|한)"
                              " | 중지 ?(?:시켰|했|한|된|됐)"),
-    (Intent.API_ACTIVITY, 2.5, "touch* | by whom | any idea who | vanish* | disappear* | been used | everything [a-z0-9._-]+ did | tamper* | intru* | suspicious (?:activity|access|log*)"
+    (Intent.API_ACTIVITY, 2.5, "touch* | by whom | any idea who | what happened (?:to|with|in) | 연 사람 | vanish* | disappear* | been used | everything [a-z0-9._-]+ did | tamper* | intru* | suspicious (?:activity|access|log*)"
                              " | gone missing | went missing | got (?:deleted|removed|changed|terminated) | was (?:deleted|removed|changed|terminated|stopped) | unauthori[sz]ed"
                              " | 건드[린렸려] | 흔적 | 들어온 | 뚫[은었] | 사라졌 | 사라진 | 없어졌 | 없어진 | 범인 | 접근 ?(?:기록|이력) | 발급된 | 침입 | 무단 | 의심스러운 | 바뀐 것 | 바뀌었"),
     (Intent.API_ACTIVITY, 1.5, "shut ?down | turned off | caused | 내려갔 | 내린 | 바뀐 | 바꾼 | 꺼졌 | 꺼진 | 했는지"),
@@ -55,7 +55,7 @@ RULES: tuple[tuple[Intent, float, str], ...] = (
                           " | what (?:instance type|version|size|runtime|engine) (?:is|are|of) | resources | details of | configuration of | settings of"
                           " | 전체 ?조회 | 리소스 | 사양 | 설정 ?정보 | 버전 목록 | 크기랑 | 상태 알려 | 있나요"),
     (Intent.INVENTORY, 2, "tell me the [a-z ]+ of | every | all (?:our|the|of our) | what'?s running | what (?:is|are) running | everything in | sizes? of | names of"
-                          " | 뽑아 | 정리해 | 어떤 [가-힣a-z0-9 ]+ 있 | 쓰고 있는 | 사용 ?중인 | 붙은 | 종류별 | 타입별 | 리전별 | 총 몇 | 전부 | 모두"),
+                          " | open to (?:the )?(?:world|internet) | 인터넷에 (?:열린|열려|공개된) | 뽑아 | 정리해 | 어떤 [가-힣a-z0-9 ]+ 있 | 쓰고 있는 | 사용 ?중인 | 붙은 | 종류별 | 타입별 | 리전별 | 총 몇 | 전부 | 모두"),
     (Intent.INVENTORY, 1, "show | show me | give me | running | unused | unencrypted | without mfa | 보여 | 조회 | 실행 ?중인 | 안 쓰는 | 미사용 | 암호화 안 | 어떻게 되"),
     (Intent.GENERAL, 4, "what (?:is|are|does|do) (?:an? |the difference*|it mean) | difference* between | explain | how (?:do|does|can|should|to|would) | what does [a-z0-9 -]+ mean"
                       " | versus | vs\\.? | best practices? (?:for|to|of) | used for | priced | pricing | how is [a-z0-9 ]+ (?:priced|charged|billed)"

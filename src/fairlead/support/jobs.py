@@ -1,6 +1,6 @@
 """Jobs: durable runs that somebody asked for about a customer's account, by the ticket they belong to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -92,6 +92,21 @@ def find(connection: sa.Connection, run_id: str) -> Job | None:
     """The job of a run, or None where the run is no job of ours."""
     row = connection.execute(sa.select(jobs).where(jobs.c.run_id == run_id)).one_or_none()
     return _job(row) if row else None
+
+
+def find_all(connection: sa.Connection, run_ids: Collection[str]) -> tuple[Job, ...]:
+    """The jobs of these runs (a thousand at most), in no order; runs that are no jobs are left out."""
+    if not run_ids:
+        return ()
+    query = sa.select(jobs).where(jobs.c.run_id.in_(list(run_ids)))
+    return tuple(_job(row) for row in connection.execute(query))
+
+
+def submitted_since(connection: sa.Connection, moment: datetime) -> tuple[Job, ...]:
+    """Jobs submitted at `moment` or later by any process, by the time that their ids carry."""
+    floor = f"{int(moment.timestamp() * 1000):012x}"
+    query = sa.select(jobs).where(jobs.c.run_id >= floor).order_by(jobs.c.run_id)
+    return tuple(_job(row) for row in connection.execute(query))
 
 
 def of_ticket(

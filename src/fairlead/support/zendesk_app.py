@@ -42,6 +42,12 @@ class ServerAddressInvalid(FairleadError):
     code, status, retryable = "support.server_address_invalid", 422, False
 
 
+def app_dir() -> Path:
+    """Folder of the app that belongs to this server: inside the wheel, else in the checkout."""
+    packaged = Path(__file__).parents[1] / "zendesk-app"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "zendesk-app"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a check found. Valid means: no faults; warnings are allowed."""

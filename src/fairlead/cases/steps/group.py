@@ -26,7 +26,7 @@ def decide(
     deadlines = []
     for fraction in found:
         members = [*fraction.reference, *fraction.duplicates]
-        first = min(members, key=lambda one: (one.delivered_at, one.folder)).folder
+        first = min(members, key=lambda one: (one.delivered_at, one.folder)).label
         opened = known.get(first, now)
         state = fraction.state
         if state is FractionState.PARTIAL and now < opened + wait:
@@ -37,7 +37,7 @@ def decide(
                 "state": state.value,
                 "opened_at": opened,
                 "deliveries": [
-                    {"folder": d.folder, "beam": d.beam_number, "reference": d in fraction.reference}
+                    {"folder": d.label, "beam": d.beam_number, "reference": d in fraction.reference}
                     for d in sorted(members, key=lambda one: (one.delivered_at, one.folder))
                 ],
                 "missing": list(fraction.missing_beams),

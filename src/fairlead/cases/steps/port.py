@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,12 @@ class StepDeadline(FairleadError):
     """A step of the pipeline did not end in time."""
 
     code, status, retryable = "cases.step_deadline", 504, True
+
+
+class FilesUnusable(FairleadError):
+    """Files that a step of the pipeline needs on this machine cannot be read or written."""
+
+    code, status, retryable = "cases.files_unusable", 507, True
 
 
 class Bell:
@@ -145,7 +151,8 @@ async def execute(step: Step, work: Work) -> Json:
         key=f"{step.name}:begun:{await _repeats(work, step)}",
         act=lambda conn: store.update_case(conn, work.case_id, utc_now(), step=step.name),
     )
-    result = await attempts(step.name, lambda: _in_time(step, work), work)
+    with timed(step.name):
+        result = await attempts(step.name, lambda: _in_time(step, work), work)
     await work.change(
         "case.step",
         {"step": step.name, "state": "done", "progress": step.until},
@@ -202,3 +209,21 @@ async def _in_time(step: Step, work: Work) -> Json:
             f"The step {step.name} did not end within {step.deadline_s:g} s.",
             remedy="See the log for what it waited for; then retry the case.",
         ) from None
+    except OSError as error:
+        # Its text, and a traceback with it, would hold a path, which may name the patient.
+        raise FilesUnusable(
+            f"The step {step.name} cannot use a file: {(error.strerror or type(error).__name__).lower()}.",
+            remedy="Check room and permissions of the case folder and the work folder; then retry.",
+        ) from None
+
+
+@contextlib.contextmanager
+def timed(step: str) -> Iterator[None]:
+    """Measure the block as an execution of `step`."""
+    began, outcome = time.monotonic(), "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        labels = {"step": step, "outcome": outcome}
+        telemetry.observe("fairlead_case_step_seconds", time.monotonic() - began, labels)

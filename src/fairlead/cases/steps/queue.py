@@ -27,8 +27,17 @@ class NoGpus(FairleadError):
     code, status, retryable = "cases.no_gpus", 503, False
 
 
+class PlaceDeadline(FairleadError):
+    """A beam waited too long for a place on its host."""
+
+    code, status, retryable = "cases.place_deadline", 504, False
+
+
 async def admitted(work: Work, place: Place, beam: int) -> BeamRecord:
-    """The beam's record once it holds a place; the one that it held before a crash, where it still does."""
+    """The beam's record once it holds a place; the one that it held before a crash, where it still does.
+
+    Raises PlaceDeadline, counted from when the beam began to wait, whatever was restarted since.
+    """
     claimed_at = -_CLAIM_S
     while True:
         await work.check_cancelled()
@@ -37,6 +46,7 @@ async def admitted(work: Work, place: Place, beam: int) -> BeamRecord:
             continue
         if found.status is not BeamStatus.PENDING:
             return found
+        _require_patience(work, place, found)
         if granted or time.monotonic() - claimed_at >= _CLAIM_S:
             claimed_at = time.monotonic()
             known = await _known_gpus(work, place)
@@ -45,6 +55,16 @@ async def admitted(work: Work, place: Place, beam: int) -> BeamRecord:
             if record is not None:
                 return record
         await work.parts.freed.wait(_LOOK_S)
+
+
+def _require_patience(work: Work, place: Place, record: BeamRecord) -> None:
+    allowed_s = work.parts.settings.place_wait_s
+    if (utc_now() - record.queued_at).total_seconds() > allowed_s:
+        raise PlaceDeadline(
+            f"Beam {record.beam} got no place on the host {place.about.name} within {allowed_s:g} s.",
+            remedy="See `fairlead cases hosts`: resume it, add places, or raise place_wait_s; then retry.",
+            host=place.about.name,
+        )
 
 
 def pass_on(conn: sa.Connection, place: Place, record: BeamRecord) -> None:

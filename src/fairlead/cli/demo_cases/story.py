@@ -4,17 +4,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from fairlead.cli import output
 from fairlead.cli.casework import fetch_report, table
 from fairlead.cli.client import Client, Credentials
+from fairlead.cli.demo.processes import announced, started
 from fairlead.cli.demo.story import DemoFailed, Times, fresh, tail
 from fairlead.kernel import telemetry
-from fairlead.kernel.settings import child_environment
 
 PROJECT = "radiotherapy"
 CASES = (("none", 1), ("none", 2), ("position-shift", 3))  # fault and seed
@@ -69,8 +68,10 @@ class Story:
         self._heading("A host to calculate on")
         with self.times.of("start: SSH server"):
             line = self.stack.enter_context(
-                self._process(
-                    "gpu-host", ["-m", "fairlead.cli.demo_cases.gpu_host", str(self.folder / "ssh")]
+                announced(
+                    self.folder,
+                    "gpu-host",
+                    ["-m", "fairlead.cli.demo_cases.gpu_host", str(self.folder / "ssh")],
                 )
             )
             host: dict[str, Any] = json.loads(line)
@@ -100,7 +101,7 @@ class Story:
     def _server(self, host: dict[str, Any]) -> Client:
         with self.times.of("start: API, worker; a project"):
             command = ["-m", "fairlead.cli.main", "serve", "--port", "0", "--json", "--until-eof"]
-            line = self.stack.enter_context(self._process("serve", command, **self._settings(host)))
+            line = self.stack.enter_context(announced(self.folder, "serve", command, **self._settings(host)))
             about = json.loads(line)
             client = _login(about)
             client.post("/projects", {"id": PROJECT, "name": "Radiotherapy"})
@@ -136,7 +137,7 @@ class Story:
         self._heading("fairlead cases watch", "validate, group, interpret, transfer, run, convert, verify")
         command = ["-m", "fairlead.cli.main", "cases", "watch", "--json", "--until-eof"]
         with self.times.of("three cases to their verdicts"), ExitStack() as watching:
-            process = watching.enter_context(self._started("watch", command, **self._settings(host)))
+            process = watching.enter_context(started(self.folder, "watch", command, **self._settings(host)))
             found = self._follow(process)
         return [client.get(f"/projects/{PROJECT}/cases/{number}") for number in sorted(found)]
 
@@ -201,42 +202,6 @@ class Story:
         if case["problem"]:
             self.out.print(f"    {case['problem']['detail']}", style="red", markup=False)
         self.out.print(f"    {out}/report.html and {len(names)} pictures", style="dim", markup=False)
-
-    @contextmanager
-    def _process(self, name: str, arguments: list[str], **variables: str) -> Iterator[bytes]:
-        """The first line that the process says; it ends with the block, and when we are killed."""
-        with self._started(name, arguments, **variables) as process:
-            line = process.stdout.readline() if process.stdout else b""
-            if not line:
-                log = self.folder / f"{name}.log"
-                raise DemoFailed(f"{name} did not start.", remedy=f"Read {log}.", last_lines=tail(log))
-            yield line
-
-    @contextmanager
-    def _started(
-        self, name: str, arguments: list[str], **variables: str
-    ) -> Iterator["subprocess.Popen[bytes]"]:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
-                [sys.executable, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=child_environment(variables),
-                start_new_session=True,
-            )
-        try:
-            yield process
-        finally:
-            if process.stdin:
-                process.stdin.close()  # all of them end with their standard input
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout:
-                process.stdout.close()
 
 
 def _login(about: dict[str, Any]) -> Client:

@@ -15,6 +15,7 @@ from fairlead.kernel.runs.errors import (
     StepFailed,
     WorkerIdTaken,
 )
+from fairlead.kernel.runs.liveness import workers_live
 from fairlead.kernel.runs.model import (
     Event,
     NodeOutcome,
@@ -24,11 +25,12 @@ from fairlead.kernel.runs.model import (
     RunStatus,
 )
 from fairlead.kernel.runs.service import Runs, open_runs
-from fairlead.kernel.runs.streams import follow, sse, sse_stream
+from fairlead.kernel.runs.streams import News, follow, news, sse, sse_stream
 from fairlead.kernel.runs.worker import worker
 
 __all__ = [
     "Event",
+    "News",
     "NodeOutcome",
     "NodeStatus",
     "Operation",
@@ -44,9 +46,11 @@ __all__ = [
     "StepFailed",
     "WorkerIdTaken",
     "follow",
+    "news",
     "open_runs",
     "patched",
     "sse",
     "sse_stream",
     "worker",
+    "workers_live",
 ]

@@ -26,6 +26,15 @@ HANG_S = 60.0  # an event loop that does not answer for so long is taken for dea
 EXIT_CODE = 70  # EX_SOFTWARE: a supervisor restarts us
 
 
+WORKERS = "workers"
+"""The lock that every worker shares."""
+
+
+def workers_live(database: Database) -> bool:
+    """Whether at least one worker lives, in any process."""
+    return locks.held(database, WORKERS)
+
+
 def lock_name(executor_id: str) -> str:
     """The lock that tells whether that executor lives."""
     return f"worker:{executor_id}"

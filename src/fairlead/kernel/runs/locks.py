@@ -34,9 +34,13 @@ class Locks:
         self._guard = threading.Lock()
         self._kept = False
 
-    def take(self, name: str) -> bool:
-        """Try to take `name`; False where anybody, this process included, holds it."""
-        lock = _take_file(self._database, name) if self._database.is_sqlite else _take(self._database, name)
+    def take(self, name: str, *, shared: bool = False) -> bool:
+        """Try to take `name`; False where anybody, this process included, holds it.
+
+        A `shared` name is never taken otherwise: any number of processes hold it, and `held` sees it.
+        """
+        take = _take_file if self._database.is_sqlite else _take
+        lock = take(self._database, name, shared)
         if lock is None:
             return False
         with self._guard:
@@ -69,6 +73,24 @@ class Locks:
             self.release(name)
 
 
+def held(database: Database, name: str) -> bool:
+    """Whether any process, this one included, holds the shared `name`."""
+    if database.is_sqlite:
+        # Asks by taking it for a moment, for which those who begin to share it wait.
+        lock = _take_file(database, name, shared=False)
+        if lock is not None:
+            lock.release(for_good=False)
+        return lock is None
+    high, low = divmod(_key(name) & 0xFFFF_FFFF_FFFF_FFFF, 2**32)
+    statement = sa.text(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
+        " AND classid::bigint = :high AND objid::bigint = :low"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    )
+    with database.reading() as connection:
+        return bool(connection.execute(statement, {"high": high, "low": low}).scalar())
+
+
 class _FileLock:
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file = file
@@ -83,14 +105,14 @@ class _FileLock:
         self._file.close()
 
 
-def _take_file(database: Database, name: str) -> Lock | None:
+def _take_file(database: Database, name: str, shared: bool) -> Lock | None:
     assert database.path is not None
     folder = database.path.with_name(database.path.name + ".locks")
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / _file_name(name)
     file = path.open("ab")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
@@ -120,16 +142,20 @@ class _SessionLock:
             self._connection.close()  # detached from the pool: this ends the session
 
 
-def _take(database: Database, name: str) -> Lock | None:
-    key = int.from_bytes(hashlib.sha256(f"fairlead:{name}".encode()).digest()[:8], signed=True)
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"fairlead:{name}".encode()).digest()[:8], signed=True)
+
+
+def _take(database: Database, name: str, shared: bool) -> Lock | None:
+    take = sa.func.pg_try_advisory_lock_shared if shared else sa.func.pg_try_advisory_lock
     connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()
     try:
         # The server, too, must notice within seconds that our machine has gone.
         for setting, value in (("idle", 5), ("interval", 2), ("count", 3)):
             connection.exec_driver_sql(f"SET tcp_keepalives_{setting} = {value}")
-        if connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
-            return _SessionLock(connection, key)
+        if connection.execute(sa.select(take(_key(name)))).scalar():
+            return _SessionLock(connection, _key(name))
     except BaseException:
         connection.close()
         raise

@@ -2,8 +2,10 @@
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from fairlead.kernel.runs.errors import RunConflict, RunFinished, RunNotFound
 from fairlead.kernel.runs.model import FINAL, Event, Outcome, Run, RunStatus
 
 PAGE = 500
+_RUNS_AT_ONCE = 100  # in one statement of `events_of`
 
 runs = sa.Table(
     "runs",
@@ -156,6 +159,43 @@ def events(connection: sa.Connection, run_id: str, after: int, limit: int) -> tu
     return tuple(Event(**row) for row in connection.execute(statement).mappings())
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a run has come: its last event's number, and whether that was its very last."""
+
+    last_seq: int
+    final: bool
+
+
+def heads(connection: sa.Connection, run_ids: Collection[str]) -> dict[str, Head]:
+    """Of each of these runs that there is and still has its events; few queries however many runs."""
+    found: dict[str, Head] = {}
+    for some in _batched(sorted(run_ids), PAGE):
+        statement = sa.select(runs.c.id, runs.c.last_seq, runs.c.status).where(
+            runs.c.id.in_(some), runs.c.pruned_at.is_(None)
+        )
+        for run_id, last_seq, status in connection.execute(statement):
+            found[run_id] = Head(last_seq, RunStatus(status).final)
+    return found
+
+
+def events_of(connection: sa.Connection, after: Mapping[str, int], limit: int) -> tuple[Event, ...]:
+    """At most `limit` events of several runs, each above the run's number in `after`; by run, in order."""
+    found: list[Event] = []
+    for some in _batched(sorted(after), _RUNS_AT_ONCE):
+        wanted = (sa.and_(run_events.c.run_id == run_id, run_events.c.seq > after[run_id]) for run_id in some)
+        statement = (
+            sa.select(*_EVENT_COLUMNS)
+            .where(sa.or_(*wanted))
+            .order_by(run_events.c.run_id, run_events.c.seq)
+            .limit(limit - len(found))
+        )
+        found += [Event(**row) for row in connection.execute(statement).mappings()]
+        if len(found) >= limit:
+            break
+    return tuple(found)
+
+
 def begin(connection: sa.Connection, run_id: str) -> Run:
     """The run, now running, unless it has ended; the same when begun again after a crash."""
     run = get(connection, run_id, lock=True)
@@ -259,6 +299,13 @@ def prune(connection: sa.Connection, run_ids: Sequence[str]) -> None:
     """Drop the events of these runs; the runs themselves stay, others refer to them."""
     connection.execute(sa.delete(run_events).where(run_events.c.run_id.in_(run_ids)))
     connection.execute(sa.update(runs).where(runs.c.id.in_(run_ids)).values(pruned_at=utc_now()))
+
+
+def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """`items` in order, at most `size` at a time."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def _insert(connection: sa.Connection) -> Any:

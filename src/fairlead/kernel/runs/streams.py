@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 
 from fairlead.kernel.clock import iso
 from fairlead.kernel.db import Database
@@ -38,6 +39,30 @@ def _read(database: Database, run_id: str, after: int) -> tuple[tuple[Event, ...
         final = store.get(connection, run_id).status.final
         # Read after the status: a final run's events are all there.
         return store.events(connection, run_id, after, store.PAGE), final
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What several runs have to tell: `events` by run, in order; `ended` runs will tell no more."""
+
+    events: tuple[Event, ...]
+    ended: frozenset[str]
+
+
+def news(database: Database, after: Mapping[str, int], limit: int = 4 * store.PAGE) -> News:
+    """At most `limit` events of many runs at once, each above the run's number in `after`.
+
+    One query while nothing happened, however many runs are followed. A run that is not there, or whose
+    events were pruned, has ended.
+    """
+    with database.reading() as connection:
+        heads = store.heads(connection, after.keys())
+        behind = {run_id: after[run_id] for run_id, head in heads.items() if head.last_seq > after[run_id]}
+        events = store.events_of(connection, behind, limit) if behind else ()
+    reached = dict(after) | {event.run_id: event.seq for event in events}
+    ended = {run_id for run_id in after if run_id not in heads}
+    ended |= {run_id for run_id, head in heads.items() if head.final and reached[run_id] >= head.last_seq}
+    return News(events, frozenset(ended))
 
 
 def sse(event: Event) -> str:

@@ -27,7 +27,7 @@ from fairlead.kernel.runs.errors import (
     RunInternal,
     WorkerIdTaken,
 )
-from fairlead.kernel.runs.liveness import HANG_S, Liveness, lock_name
+from fairlead.kernel.runs.liveness import HANG_S, WORKERS, Liveness, lock_name
 from fairlead.kernel.runs.model import Operation, Outcome, Run, RunStatus
 from fairlead.kernel.runs.service import Runs, open_runs
 from fairlead.kernel.settings import RunSettings
@@ -65,6 +65,7 @@ async def worker(
         if not await asyncio.to_thread(held.take, lock_name(executor_id)):
             raise WorkerIdTaken(f"A live worker has the executor id {executor_id!r}.")
         stack.callback(held.release, lock_name(executor_id), for_good=True)
+        await asyncio.to_thread(held.take, WORKERS, shared=True)
         await asyncio.to_thread(binding.register_queues, runs.client, settings)
         shift = Shift(runs, held)
         # The engine replaces the loop's default threads by its own, which end with it.

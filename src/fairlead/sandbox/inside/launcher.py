@@ -17,7 +17,7 @@ from ministack import app as ministack_app
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudcontrol as ministack_cloudcontrol
 
-from fairlead.sandbox.inside import effects, heads, instances, provision, stacks, wire
+from fairlead.sandbox.inside import assumed, effects, heads, instances, provision, stacks, trail, wire
 from fairlead.sandbox.inside.cloudcontrol import CloudControl
 from fairlead.sandbox.inside.faults import Faults
 from fairlead.sandbox.inside.gate import Gate
@@ -36,8 +36,10 @@ def main(arguments: argparse.Namespace, fd: int) -> int:
     instances.install()
     registry = Registry(Path(arguments.schemas))
     provision.install(registry)
+    assumed.install()
     try:
         store = Store(Path(arguments.state))
+        history = trail.Trail(Path(arguments.state).with_name("trail.db"))
         service, details = _open(store, registry, arguments.latency_ms / 1000)
     except StateCorrupt as error:
         print(  # noqa: T201 - the parent shows this line
@@ -48,10 +50,12 @@ def main(arguments: argparse.Namespace, fd: int) -> int:
         return EXIT_STATE_IN_USE
     ministack_cloudcontrol.handle_request = service.handle
     ministack_cloudcontrol.get_state = lambda: None
+    trail.install(history)
     details["start_s"] = round(time.monotonic() - started, 3)
     gate = Gate(ministack_app.app, service, service.faults, details)
     asyncio.run(_serve(gate, fd, until_eof=arguments.until_eof))
     store.close()
+    history.close()
     return 0
 
 

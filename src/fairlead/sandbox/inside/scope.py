@@ -32,7 +32,7 @@ _OF_FAMILY = {
 }
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
 # Calls to these reach into other services.
-_WIDE = {"cloudformation", "tagging", "resource-groups", "lambda", "sts"}
+_WIDE = {"cloudformation", "tagging", "resource-groups", "lambda"}
 REQUESTS: frozenset[str] = frozenset()  # Cloud Control's own requests and nothing else
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from fairlead.kernel.errors import FairleadError
@@ -33,6 +34,35 @@ class ScreeningNothingToRead(FairleadError):
     """Every region that was asked for is switched off."""
 
     code, status, retryable = "support.screening_nothing_to_read", 409, False
+
+
+class ScreeningEngineFailed(FairleadError):
+    """The engine's program ended before it had found anything."""
+
+    code, status, retryable = "support.screening_engine_failed", 502, True
+
+
+class Reached(Protocol):
+    """An open account, as engines reach it."""
+
+    @property
+    def collect(self) -> Access:
+        """For reads of this process."""
+        ...
+
+    def environment(self) -> dict[str, str]:
+        """All of a child program's environment, credentials or the way to them included."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where engines that are programs of their own find what they need."""
+
+    toolenvs: Path  # environments of external programs
+    service_screener: Path | None = None  # the operator's checkout of it
+    interpreter: Path | None = None  # of all of them; default: each engine's own, made where it is missing
+    work_dir: Path | None = None  # for what a screening writes; default: the system's temporary folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +124,7 @@ class Ending(StrEnum):
     COMPLETE = "complete"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
+    BROKEN = "broken"  # the engine's program died; what it had found until then is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +145,13 @@ class ScreeningEngine(Protocol):
 
     name: ClassVar[str]
 
-    def __init__(self, access: Access) -> None: ...
+    def __init__(self, account: Reached, workshop: Workshop) -> None: ...
 
     async def plan(self, scope: Scope) -> Plan:
-        """What will be read. Raises AccountUnreachable, ScreeningWrongAccount, ScreeningScopeInvalid."""
+        """What will be read. Raises AccountUnreachable, ScreeningWrongAccount, ScreeningScopeInvalid.
+
+        An engine that is not installed yet is installed here. Raises ToolBuildFailed where it cannot be.
+        """
         ...
 
     def run(self, plan: Plan, *, deadline_s: float, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[Event]:

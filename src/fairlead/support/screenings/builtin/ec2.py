@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from fairlead.support.collect import Reads, tags_of
+from fairlead.support.hazards import DATABASE_PORTS, world_rules
 from fairlead.support.model import Severity
 from fairlead.support.screenings.builtin.checks import (
     Check,
@@ -14,11 +15,9 @@ from fairlead.support.screenings.builtin.checks import (
     item,
     unless,
 )
-from fairlead.support.screenings.builtin.policies import is_world
 
 INSTANCE, GROUP = "AWS::EC2::Instance", "AWS::EC2::SecurityGroup"
 ADDRESS, IMAGE = "AWS::EC2::EIP", "AWS::EC2::Image"
-DATABASE_PORTS = (1433, 1521, 3306, 5432, 5439, 6379, 9200, 11211, 27017)
 _GONE = ("terminated", "shutting-down")
 
 
@@ -80,19 +79,6 @@ def monitored(instance: Item) -> Verdict:
     """Metrics every minute."""
     state = (instance["Monitoring"] or {}).get("State")
     return unless(state not in ("enabled", "pending"), f"Detailed monitoring is {state}.")
-
-
-def world_rules(permissions: Iterable[dict[str, Any]]) -> list[tuple[str, int, int, str]]:
-    """(protocol, first port, last port, block) of every inbound rule that is open to the internet."""
-    found = []
-    for permission in permissions:
-        protocol = str(permission.get("IpProtocol", "-1"))
-        whole = protocol == "-1" or permission.get("FromPort") in (None, -1)
-        first, last = (0, 65535) if whole else (permission["FromPort"], permission["ToPort"])
-        blocks = [str(block.get("CidrIp")) for block in permission.get("IpRanges") or ()]
-        blocks += [str(block.get("CidrIpv6")) for block in permission.get("Ipv6Ranges") or ()]
-        found += [(protocol, first, last, block) for block in blocks if is_world(block)]
-    return found
 
 
 def _open_ports(group: Item, ports: Iterable[int]) -> Verdict:

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 
 from fairlead.support.collect import Reads, details
+from fairlead.support.hazards import is_world
 from fairlead.support.model import Severity
 from fairlead.support.screenings.builtin.checks import Check, Item, Service, Source, Verdict, item, unless
-from fairlead.support.screenings.builtin.policies import is_world
 
 CLUSTER = "AWS::EKS::Cluster"
 _LOGS = ("api", "audit", "authenticator")

@@ -5,16 +5,16 @@ not assessed, with the reason; it never stops the others.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from typing import ClassVar
 
 from fairlead.kernel import telemetry
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.errors import FairleadError
-from fairlead.support.collect import Access, Account, ReadFailed, Reads, open_account
+from fairlead.support.collect import Account, Reads, open_account
 from fairlead.support.model import Finding, Resource, Status, Unread
 from fairlead.support.screenings.builtin.catalogue import SERVICES, checks
 from fairlead.support.screenings.builtin.checks import (
@@ -28,48 +28,26 @@ from fairlead.support.screenings.builtin.checks import (
     Source,
 )
 from fairlead.support.screenings.builtin.words import worded
+from fairlead.support.screenings.pace import Course, Part
 from fairlead.support.screenings.port import (
     HEARTBEAT_S,
     Ending,
     Event,
-    Finished,
     Found,
     Gap,
     Plan,
-    Progress,
+    Reached,
     Scope,
-    ScreeningNothingToRead,
     ScreeningScopeInvalid,
     ScreeningWrongAccount,
+    Workshop,
 )
+from fairlead.support.screenings.stream import BATCH, Mark, Put, streamed
+from fairlead.support.screenings.survey import surveyed
 
 AT_ONCE = 6  # parts that are read side by side
-BATCH = 200  # findings handed over together
-QUEUE = 32  # batches that wait for a slow reader
 
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    service: Service
-    region: str  # GLOBAL for what is read once
-
-    @property
-    def stage(self) -> str:
-        return f"{self.service.name} {self.region}"
-
-
-@dataclass(slots=True)
-class _State:
-    """How far the parts are."""
-
-    total: int
-    began: float
-    done: int = 0
-    resources: int = 0
-    active: list[str] = field(default_factory=list)  # stages, the one that has been going on longest first
-    left: list[Finding] = field(default_factory=list)  # found, and cut off before they were handed over
-    failed: set[str] = field(default_factory=set)  # services with a gap or a part that did not end
-    open: dict[str, _Part] = field(default_factory=dict)
+_Placed = tuple[Part, Service]
 
 
 class BuiltinScreening:
@@ -77,137 +55,51 @@ class BuiltinScreening:
 
     name: ClassVar[str] = "builtin"
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, account: Reached, workshop: Workshop) -> None:  # noqa: ARG002 - the port's shape
         """Nothing is opened yet."""
-        self._access = access
+        self._access = account.collect
         self._stop = asyncio.Event()
 
     async def plan(self, scope: Scope) -> Plan:
         """What will be read. Raises AccountUnreachable, ScreeningWrongAccount, ScreeningScopeInvalid."""
         services = _services(scope)
-        async with open_account(self._access) as account:
-            if scope.account not in (None, account.account):
-                raise ScreeningWrongAccount(
-                    f"The credentials are of {account.account}, and {scope.account} was to be screened.",
-                    remedy="Use credentials of the account that the ticket belongs to.",
-                )
-            regions, off, gaps = await _regions(account, scope)
+        ground = await surveyed(self._access, scope)
         return Plan(
             engine=self.name,
-            account=account.account,
-            regions=regions,
-            regions_off=off,
+            account=ground.account,
+            regions=ground.regions,
+            regions_off=ground.regions_off,
             services=tuple(service.name for service in services),
-            steps=len(_parts(services, regions)),
+            steps=len(_parts(services, ground.regions)),
             checks=sum(len(checks(service)) for service in services),
             scope=scope,
-            gaps=gaps,
+            gaps=ground.gaps,
         )
 
     async def cancel(self) -> None:
         """End the stream soon, keeping what was found. Idempotent, before and after the end too."""
         self._stop.set()
 
-    async def run(
-        self, plan: Plan, *, deadline_s: float, heartbeat_s: float = HEARTBEAT_S
-    ) -> AsyncIterator[Event]:
+    def run(self, plan: Plan, *, deadline_s: float, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[Event]:
         """Carry `plan` out; after `deadline_s` seconds with what there is."""
-        loop, started = asyncio.get_running_loop(), utc_now()
         parts = _parts(_services(plan.scope), plan.regions)
-        state = _State(total=len(parts), began=loop.time(), open={part.stage: part for part in parts})
-        yield _progress(state, loop.time())
-        for gap in plan.gaps:
-            yield Gap(gap)
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE)
-        work = asyncio.create_task(self._read(plan, parts, state, queue))
-        ending = Ending.COMPLETE
-        try:
-            async with aclosing(
-                self._until_end(queue, work, state, state.began + deadline_s, heartbeat_s)
-            ) as events:
-                async for event in events:
-                    if isinstance(event, Ending):
-                        ending = event
-                    else:
-                        yield event
-        finally:
-            work.cancel()
-            await asyncio.wait((work,))
-        while not queue.empty():  # what was found before the end came
-            if isinstance(left := queue.get_nowait(), Found | Gap):
-                yield left
-        if state.left:
-            yield Found(tuple(state.left))
-        for unreached in _unreached(state, ending):
-            yield unreached
-        yield _progress(state, loop.time())
-        yield Finished(
-            ending=ending,
-            started_at=started,
-            finished_at=max(utc_now(), started),
-            services=tuple(name for name in plan.services if name not in state.failed),
-        )
+        course = Course((part for part, _ in parts), asyncio.get_running_loop().time())
+        work = partial(self._read, plan, parts, course)
+        return streamed(plan, course, work, self._stop, deadline_s=deadline_s, heartbeat_s=heartbeat_s)
 
-    async def _until_end(
-        self,
-        queue: asyncio.Queue[Event | None],
-        work: asyncio.Task[None],
-        state: _State,
-        deadline: float,
-        heartbeat_s: float,
-    ) -> AsyncGenerator[Event | Ending, None]:
-        """Events as they come, heartbeats between them, and how it ended. Raises what ended `work`."""
-        loop, told = asyncio.get_running_loop(), state.began
-        stopped = asyncio.create_task(self._stop.wait())
-        waiting: asyncio.Task[Event | None] = asyncio.create_task(queue.get())
-        try:
-            while not self._stop.is_set() and (left := deadline - loop.time()) > 0:
-                await asyncio.wait(
-                    {waiting, stopped} | ({work} if not work.done() else set()),
-                    timeout=min(left, heartbeat_s),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if waiting.done():
-                    event = waiting.result()
-                    if event is None:
-                        yield Ending.COMPLETE
-                        return
-                    waiting = asyncio.create_task(queue.get())
-                elif work.done():
-                    _raise(work)
-                    continue
-                else:
-                    told = loop.time()
-                    yield _progress(state, told, heartbeat=True)
-                    continue
-                if not isinstance(event, Progress):
-                    yield event
-                if isinstance(event, Progress) or loop.time() - told >= heartbeat_s:
-                    told = loop.time()  # told as it is now: what waited in the queue is behind
-                    yield _progress(state, told)
-            yield Ending.CANCELLED if self._stop.is_set() else Ending.TIMED_OUT
-        finally:
-            stopped.cancel()
-            if not waiting.cancel() and not waiting.cancelled() and (event := waiting.result()) is not None:
-                queue.put_nowait(event)
-
-    async def _read(
-        self, plan: Plan, parts: list[_Part], state: _State, queue: asyncio.Queue[Event | None]
-    ) -> None:
-        """Read all parts, a few side by side, then say that there is no more."""
+    async def _read(self, plan: Plan, parts: list[_Placed], course: Course, put: Put) -> Ending:
+        """Read all parts, a few side by side."""
         todo = iter(parts)
 
         async def reader(account: Account) -> None:
-            for part in todo:
-                state.active.append(part.stage)
+            for part, service in todo:
+                course.begin(part)
                 async with account.region(
                     account.home if part.region == GLOBAL else part.region, seen_at=utc_now()
                 ) as reads:
-                    await _read_part(plan, part, reads, state, queue)
-                state.done += 1
-                state.active.remove(part.stage)
-                del state.open[part.stage]
-                await queue.put(_progress(state, asyncio.get_running_loop().time()))
+                    await _read_part(plan, part, service, reads, course, put)
+                course.end(part)
+                await put(Mark.PROGRESS)
 
         async with AsyncExitStack() as stack:
             account = await stack.enter_async_context(open_account(self._access))
@@ -216,33 +108,15 @@ class BuiltinScreening:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             for _ in range(min(AT_ONCE, len(parts))):
                 group.create_task(reader(account))
-        await queue.put(None)
-
-
-def _raise(work: asyncio.Task[None]) -> None:
-    """What ended `work`; the first of several."""
-    error = work.exception()
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if error is not None:
-        raise error
-
-
-def _unreached(state: _State, ending: Ending) -> Iterator[Gap]:
-    """A gap for every part that was not read to its end, which takes its service from those that were."""
-    why = "cancelled" if ending is Ending.CANCELLED else "out of time"
-    for part in state.open.values():
-        state.failed.add(part.service.name)
-        reason = f"Not read to its end: {why}."
-        yield Gap(Unread(service=part.service.name, region=part.region, reason=reason))
+        return Ending.COMPLETE
 
 
 async def _read_part(
-    plan: Plan, part: _Part, reads: Reads, state: _State, queue: asyncio.Queue[Event | None]
+    plan: Plan, part: Part, service: Service, reads: Reads, course: Course, put: Put
 ) -> None:
-    for source in part.service.sources:
+    for source in service.sources:
         try:
-            await _read_source(plan, part, source, reads, state, queue)
+            await _read_source(plan, service, source, reads, course, put)
         except FairleadError as error:
             reason = error.message
         except Exception as error:  # noqa: BLE001 - an answer that nobody foresaw ends this source, not the screening
@@ -251,19 +125,14 @@ async def _read_part(
             reason = f"The answer was not understood ({type(error).__name__})."
         else:
             continue
-        state.failed.add(part.service.name)
-        unread = Unread(service=part.service.name, region=part.region, reason=f"{source.kind}: {reason}")
-        await queue.put(Gap(unread))
-        await queue.put(Found(tuple(_not_assessed(plan, part, source, reads, reason))))
+        course.failed.add(part.service)
+        unread = Unread(service=part.service, region=part.region, reason=f"{source.kind}: {reason}")
+        await put(Gap(unread))
+        await put(Found(tuple(_not_assessed(plan, part, service, source, reads, reason))))
 
 
 async def _read_source(
-    plan: Plan,
-    part: _Part,
-    source: Source,
-    reads: Reads,
-    state: _State,
-    queue: asyncio.Queue[Event | None],
+    plan: Plan, service: Service, source: Source, reads: Reads, course: Course, put: Put
 ) -> None:
     """Judge every resource of `source` and hand all findings over in batches, also when cut off."""
     found: list[Finding] = []
@@ -271,19 +140,19 @@ async def _read_source(
         async for item in source.collect(reads):
             if _outside(plan, item):
                 continue
-            state.resources += 1
-            found += judged(plan, part.service, source.checks, item)
+            course.resources += 1
+            found += judged(plan, service, source.checks, item)
             if len(found) >= BATCH:
-                await queue.put(Found(tuple(found)))
+                await put(Found(tuple(found)))
                 found = []
     except asyncio.CancelledError:
-        state.left += found
+        course.left += found
         raise
     except Exception:
-        await queue.put(Found(tuple(found)))
+        await put(Found(tuple(found)))
         raise
     if found:
-        await queue.put(Found(tuple(found)))
+        await put(Found(tuple(found)))
 
 
 def judged(plan: Plan, service: Service, asked: Iterable[Check], item: Item) -> list[Finding]:
@@ -305,18 +174,18 @@ def judged(plan: Plan, service: Service, asked: Iterable[Check], item: Item) -> 
     return found
 
 
-def _not_assessed(plan: Plan, part: _Part, source: Source, reads: Reads, reason: str) -> list[Finding]:
+def _not_assessed(
+    plan: Plan, part: Part, service: Service, source: Source, reads: Reads, reason: str
+) -> list[Finding]:
     """Every check of a source that could not be read to its end, told once for the region."""
     place = Resource(
-        uid=f"arn:{reads.partition}:{part.service.name}:{part.region}:{plan.account}:*",
+        uid=f"arn:{reads.partition}:{part.service}:{part.region}:{plan.account}:*",
         type=source.kind,
         region=part.region,
         name="*",
     )
     seen = reads.seen_at or utc_now()
-    return [
-        _finding(plan, part.service, check, place, Status.UNREAD, reason, seen) for check in source.checks
-    ]
+    return [_finding(plan, service, check, place, Status.UNREAD, reason, seen) for check in source.checks]
 
 
 def _finding(
@@ -351,22 +220,6 @@ def _outside(plan: Plan, item: Item) -> bool:
     return item.resource.region != GLOBAL and item.resource.region not in plan.regions
 
 
-def _progress(state: _State, now: float, *, heartbeat: bool = False) -> Progress:
-    elapsed = now - state.began
-    percent = 100 * state.done // state.total if state.total else 100
-    remaining = elapsed / state.done * (state.total - state.done) if state.done else None
-    return Progress(
-        done=state.done,
-        total=state.total,
-        percent=percent,
-        stage=state.active[0] if state.active else "",
-        resources=state.resources,
-        elapsed_s=round(elapsed, 3),
-        remaining_s=None if remaining is None else round(remaining, 1),
-        heartbeat=heartbeat,
-    )
-
-
 def _services(scope: Scope) -> tuple[Service, ...]:
     known = {service.name: service for service in SERVICES}
     if unknown := sorted(set(scope.services) - set(known)):
@@ -378,45 +231,9 @@ def _services(scope: Scope) -> tuple[Service, ...]:
     return tuple(service for service in SERVICES if not scope.services or service.name in scope.services)
 
 
-def _parts(services: Iterable[Service], regions: Iterable[str]) -> list[_Part]:
+def _parts(services: Iterable[Service], regions: Iterable[str]) -> list[_Placed]:
     """What is global first, then region by region, so that a service is not asked everywhere at once."""
     chosen, places = tuple(services), tuple(regions)
-    return [_Part(service, GLOBAL) for service in chosen if not service.regional] + [
-        _Part(service, region) for region in places for service in chosen if service.regional
+    return [(Part(one.name, GLOBAL), one) for one in chosen if not one.regional] + [
+        (Part(one.name, region), one) for region in places for one in chosen if one.regional
     ]
-
-
-async def _regions(
-    account: Account, scope: Scope
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Unread, ...]]:
-    """(to read, switched off, gaps). Where regions cannot be listed, those asked for or the home region."""
-    async with account.region(account.home) as reads:
-        try:
-            answer = await reads.call("ec2", "describe_regions", AllRegions=True)
-        except ReadFailed as error:
-            gap = Unread(
-                service="ec2", region=GLOBAL, reason=f"Which regions there are is unknown: {error.message}"
-            )
-            return scope.regions or (account.home,), (), (gap,)
-    state = {
-        region["RegionName"]: region.get("OptInStatus", "opt-in-not-required") for region in answer["Regions"]
-    }
-    if unknown := sorted(set(scope.regions) - set(state)):
-        raise ScreeningScopeInvalid(
-            f"There is no region {', '.join(unknown)}.",
-            remedy=f"Choose among {', '.join(sorted(state))}.",
-            regions=unknown,
-        )
-    wanted = tuple(dict.fromkeys(scope.regions)) or tuple(sorted(state))
-    off = tuple(region for region in wanted if state[region] == "not-opted-in")
-    chosen = tuple(region for region in wanted if region not in off)
-    if not chosen:
-        raise ScreeningNothingToRead(
-            f"Switched off in account {account.account}: {', '.join(off)}.",
-            remedy="Choose a region that is switched on.",
-        )
-    gaps = tuple(
-        Unread(service="all", region=region, reason="The region is switched off in this account.")
-        for region in off
-    )
-    return chosen, off, gaps

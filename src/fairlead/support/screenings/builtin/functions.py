@@ -5,43 +5,12 @@ from typing import Any
 
 from fairlead.kernel.telemetry import is_secret_name
 from fairlead.support.collect import Reads, details
+from fairlead.support.hazards import OLD_RUNTIMES
 from fairlead.support.model import Severity
 from fairlead.support.screenings.builtin.checks import Check, Item, Service, Source, Verdict, item, unless
 from fairlead.support.screenings.builtin.policies import open_statements
 
 FUNCTION = "AWS::Lambda::Function"
-# Without security updates; AWS moves dates, so only those are named whose day is long past.
-OLD_RUNTIMES = frozenset(
-    {
-        "dotnet5.0",
-        "dotnet6",
-        "dotnet7",
-        "dotnetcore1.0",
-        "dotnetcore2.0",
-        "dotnetcore2.1",
-        "dotnetcore3.1",
-        "go1.x",
-        "java8",
-        "nodejs",
-        "nodejs4.3",
-        "nodejs4.3-edge",
-        "nodejs6.10",
-        "nodejs8.10",
-        "nodejs10.x",
-        "nodejs12.x",
-        "nodejs14.x",
-        "nodejs16.x",
-        "nodejs18.x",
-        "provided",
-        "python2.7",
-        "python3.6",
-        "python3.7",
-        "python3.8",
-        "python3.9",
-        "ruby2.5",
-        "ruby2.7",
-    }
-)
 
 
 async def functions(reads: Reads) -> AsyncIterator[Item]:

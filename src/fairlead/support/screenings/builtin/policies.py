@@ -1,10 +1,10 @@
 """Resource policies: who is let in without any condition that says who it must be."""
 
-import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fairlead.support.hazards import is_world
 from fairlead.support.screenings.builtin.checks import NotAssessed
 
 # Condition keys that tie a request to somebody or some place. `…IfExists` ties nothing: it may be missing.
@@ -100,14 +100,6 @@ def _narrow(values: Iterable[Any]) -> bool:
 
 def _is_world(value: str) -> bool:
     return "/" in value and not value.startswith("arn:") and is_world(value)
-
-
-def is_world(cidr: str) -> bool:
-    """Whether a block is the internet, or a half of it: two halves are a known way around such checks."""
-    try:
-        return ipaddress.ip_network(cidr, strict=False).prefixlen <= 1
-    except ValueError:
-        return False
 
 
 def demands_tls(policy: str | Mapping[str, Any] | None) -> bool:

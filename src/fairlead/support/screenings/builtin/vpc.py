@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fairlead.support.collect import Reads, Unreadable, tags_of
+from fairlead.support.hazards import is_world
 from fairlead.support.model import Severity
 from fairlead.support.screenings.builtin.checks import Check, Item, Service, Source, Verdict, item, unless
-from fairlead.support.screenings.builtin.policies import is_world
 
 VPC, NETWORK_ACL, SUBNET = "AWS::EC2::VPC", "AWS::EC2::NetworkAcl", "AWS::EC2::Subnet"
 _ADMIN_PORTS = (22, 3389)

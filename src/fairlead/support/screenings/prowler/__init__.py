@@ -1,0 +1,1 @@
+"""Prowler behind the port: its own program in its own environment, driven line by line."""

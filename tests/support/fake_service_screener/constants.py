@@ -1,0 +1,3 @@
+import pathlib
+
+ROOT_DIR = str(pathlib.Path.cwd())
