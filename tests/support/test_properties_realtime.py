@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,6 +61,7 @@ class App:
     seen: dict[str, int] = field(default_factory=dict)
     events: list[tuple[str, int]] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
+    lossy: bool = False  # something was lost on this line
     session: Session | None = None
     process: int = 0
     numbers: "count[int]" = field(default_factory=count)
@@ -87,6 +88,7 @@ class World:
     def __init__(self, database: Database, runs: Runs) -> None:
         self.database, self.runs, self.ticket = database, runs, str(next(TICKETS))
         self.clock = 0.0
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None  # happens in the middle of a replay
         self.apps = [App(f"app-{number}") for number in range(APPS)]
         self.sessions = [Sessions() for _ in range(PROCESSES)]
         self.inside: list[defaultdict[str, set[str]]] = [defaultdict(set) for _ in range(PROCESSES)]
@@ -101,6 +103,9 @@ class World:
                 app = next(app for app in self.apps if sid.startswith(app.name))
                 if app.session is not None and app.session.sid == sid:
                     app.line.append(dict(payload))
+            if self.meanwhile is not None and "/" not in to:
+                meanwhile, self.meanwhile = self.meanwhile, None
+                await meanwhile()
 
         async def enter(session: Session) -> None:
             self.inside[number][session.room].add(session.sid)
@@ -159,7 +164,7 @@ class World:
             expires_at=now + timedelta(hours=1),
             warn_at=now + timedelta(hours=1),
         )
-        one.process, one.asked = process, {}
+        one.process, one.asked, one.lossy = process, {}, False
         self.sessions[process].add(one.session)
         await self.broadcasts[process].catch_up(one.session, dict(one.seen))
 
@@ -169,9 +174,10 @@ class World:
         async def meanwhile() -> None:
             await self.happen(job)
             await self.look(process)
-            await self.happen(job)
 
-        await asyncio.gather(self.connect(app, process), meanwhile())
+        self.meanwhile = meanwhile
+        await self.connect(app, process)
+        self.meanwhile = None
 
     async def cut(self, app: int) -> None:
         one = self.apps[app]
@@ -190,15 +196,17 @@ class World:
     async def lose(self, app: int) -> None:
         if self.apps[app].line:
             self.apps[app].line.popleft()
+            self.apps[app].lossy = True
 
     async def double(self, app: int) -> None:
         if self.apps[app].line:
             self.apps[app].line.append(self.apps[app].line[0])
 
     async def settle(self) -> None:
-        """Everybody is connected again, and nothing is lost from now on."""
-        for app in range(APPS):
-            await self.connect(app, app % PROCESSES)
+        """Who is not connected, or lost something, connects; nothing is lost from now on."""
+        for number, app in enumerate(self.apps):
+            if app.session is None or app.lossy:
+                await self.connect(number, number % PROCESSES)
         for _ in range(4):
             self.clock += 3.0
             for process in range(PROCESSES):

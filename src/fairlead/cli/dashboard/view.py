@@ -225,7 +225,7 @@ def _value(value: Any) -> str | None:
     if isinstance(value, str | int):
         return str(value)
     if isinstance(value, Sequence):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or None
     return None
 
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from fairlead.cli import output
 from fairlead.cli.demo.story import DemoFailed, Times, fresh
-from fairlead.cli.demo_support import needs, stage
+from fairlead.cli.demo_support import needs, stage, world
 from fairlead.cli.demo_support.sidebar import ENDS, Heard, Sidebar, Timed, opened
 from fairlead.cli.demo_support.stage import (
     BLUEWAVE,
@@ -122,7 +123,10 @@ class Story:
         with opened(on.browser, on.zendesk, agent, ticket, on.pictures_dir) as desk:
             self.desks.append(desk)
             self.times.rows.append((f"{agent.name} opens #{ticket}", desk.opened_s))
-            yield desk
+            try:
+                yield desk
+            finally:
+                self.pictures += desk.taken
 
     def _say(self, text: str) -> None:
         self.out.print(text, markup=False)
@@ -137,7 +141,7 @@ class Story:
         with self._timed("local AWS with two customers"):
             aws, keys, hub = setter.local_aws()
             for estate in (HANBIT, BLUEWAVE):
-                stage.world.furnish(aws, estate)
+                world.furnish(aws, estate)
         for estate in (HANBIT, BLUEWAVE):
             self._say(
                 f"{estate.account}  {estate.name}: a public bucket, a security group open to the world, "
@@ -230,7 +234,7 @@ class Story:
         calls = len((end.data.get("evidence") or {}).get("calls") or ())
         first = f"{timed.first_s:.1f} s to the first word, " if timed.first_s is not None else ""
         self.out.print(f"[bold]{text}[/]  [dim]{first}{timed.whole_s:.1f} s, {calls} calls[/]")
-        self.out.print(f"  {answer.strip().splitlines()[0]}", markup=False)
+        self._say(f"  {shorten(answer.strip().splitlines()[0], 100, placeholder=' …')}")
         return answer
 
     def _cut(self, on: Stage, desk: Sidebar) -> Heard:
