@@ -30,8 +30,9 @@ point() { ln -sfn "releases/$2" "$root/.$1.new" && mv -Tf "$root/.$1.new" "$root
 healthy() {
   local deadline=$((SECONDS + health_s))
   until "$root/current/.venv/bin/python" - "$health_url" <<'PYTHON' 2>/dev/null
-import sys, urllib.request
-sys.exit(urllib.request.urlopen(sys.argv[1], timeout=5).status != 200)
+import json, sys, urllib.request
+# "degraded" answers with 200 too: without a worker nothing would be done.
+sys.exit(json.load(urllib.request.urlopen(sys.argv[1], timeout=5))["status"] != "ok")
 PYTHON
   do
     [ "$SECONDS" -lt "$deadline" ] || return 1

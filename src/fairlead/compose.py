@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from fairlead.api.app import build_app
 from fairlead.api.health import Check
@@ -109,8 +109,9 @@ def _objects(settings: Settings) -> ObjectStore:
 @asynccontextmanager
 async def serving_app(fairlead: Fairlead) -> AsyncIterator[FastAPI]:
     """The HTTP API and, where the app is installed in a Zendesk, agents' live connections."""
-    if not fairlead.settings.support.installations:
-        yield app_of(fairlead)
+    support = _support_door(fairlead)
+    if not support.installations.by_id:
+        yield app_of(fairlead, support)
         return
     # Only a server that needs it pays for importing it.
     sockets = await asyncio.to_thread(import_module, "fairlead.support.sockets")
@@ -119,16 +120,16 @@ async def serving_app(fairlead: Fairlead) -> AsyncIterator[FastAPI]:
         database=fairlead.database,
         runs=fairlead.runs,
         key=fairlead.key,
-        installations=read_installations(settings.installations),
+        installations=support.installations,
         directory=fairlead.zendesk,
         public_url=settings.public_url,
         redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
     )
     async with sockets.open_realtime(door) as realtime:
-        yield app_of(fairlead, realtime)
+        yield app_of(fairlead, support, realtime)
 
 
-def app_of(fairlead: Fairlead, realtime: "Realtime | None" = None) -> FastAPI:
+def app_of(fairlead: Fairlead, support: SupportDoor, realtime: "Realtime | None" = None) -> FastAPI:
     """The HTTP API over the opened parts."""
     settings = fairlead.settings
     door = ChangesDoor(
@@ -148,7 +149,8 @@ def app_of(fairlead: Fairlead, realtime: "Realtime | None" = None) -> FastAPI:
         routers=[
             router(door),
             cases_router(_cases_door(fairlead)),
-            *_support_routers(fairlead),
+            support_router(support),
+            jobs_router(JobsDoor(support=support, runs=fairlead.runs, objects=fairlead.objects)),
         ],
         checks={"objects": fairlead.objects.check},
         check_settings=_check_settings,
@@ -156,19 +158,23 @@ def app_of(fairlead: Fairlead, realtime: "Realtime | None" = None) -> FastAPI:
         max_body_bytes=2 * settings.max_template_bytes,
         forms=FORMS,
         mounts={"/socket.io": realtime.app} if realtime else {},
-        useful=_useful(fairlead, realtime),
+        useful=_useful(fairlead, support, realtime),
     )
 
 
-def _useful(fairlead: Fairlead, realtime: "Realtime | None") -> Mapping[str, Check]:
-    """Parts of which each can be away without a loss: jobs wait, and servers read for themselves."""
+def _useful(fairlead: Fairlead, support: SupportDoor, realtime: "Realtime | None") -> Mapping[str, Check]:
+    """Parts of which each can be away without a loss: jobs and agents wait, servers read for themselves."""
 
     async def workers() -> None:
         if not await asyncio.to_thread(durable.workers_live, fairlead.database):
             raise NoWorker
 
-    redis = realtime is not None and fairlead.settings.support.redis_url is not None
-    return {"workers": workers} | ({"redis": realtime.check_redis} if realtime and redis else {})
+    found: dict[str, Check] = {"workers": workers}
+    if any(one.has_api for one in support.installations.by_id.values()):
+        found["zendesk"] = support.directory.check
+    if realtime is not None and fairlead.settings.support.redis_url is not None:
+        found["redis"] = realtime.check_redis
+    return found
 
 
 def _cases_door(fairlead: Fairlead) -> CasesDoor:
@@ -180,13 +186,8 @@ def _cases_door(fairlead: Fairlead) -> CasesDoor:
     )
 
 
-def _support_routers(fairlead: Fairlead) -> tuple[APIRouter, ...]:
-    door = _support_door(fairlead)
-    jobs_door = JobsDoor(support=door, runs=fairlead.runs, objects=fairlead.objects)
-    return support_router(door), jobs_router(jobs_door)
-
-
 def _support_door(fairlead: Fairlead) -> SupportDoor:
+    """What the routes of `support` need, installations and their keys read. Raises InstallationInvalid."""
     settings = fairlead.settings.support
     return SupportDoor(
         database=fairlead.database,
@@ -232,7 +233,7 @@ async def working(fairlead: Fairlead, gateway: Gateway) -> AsyncIterator[str]:
         await stack.enter_async_context(_in_background(tend(case_parts)))
         await stack.enter_async_context(_in_background(observe(case_parts)))
         if settings.support.installations:
-            await stack.enter_async_context(_in_background(warm_support()))
+            await stack.enter_async_context(_in_background(warm_support(settings.toolenvs)))
         keep_days = settings.support.retention_days
         await stack.enter_async_context(
             _in_background(tend_records(fairlead.database, fairlead.objects, keep_days))

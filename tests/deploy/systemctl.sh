@@ -12,6 +12,6 @@ if [ -f "$pid_file" ]; then
   done
 fi
 cd "$DEPLOY_ROOT"
-setsid "$DEPLOY_ROOT/current/.venv/bin/fairlead" api --port "$DEPLOY_TEST_PORT" --data-dir "$DEPLOY_ROOT/data" \
+FAIRLEAD_AWS__MCP__WARM=false setsid "$DEPLOY_ROOT/current/.venv/bin/fairlead" serve --port "$DEPLOY_TEST_PORT" --data-dir "$DEPLOY_ROOT/data" \
   >>"$DEPLOY_ROOT/serve.log" 2>&1 9>&- &
 echo $! >"$pid_file"

@@ -11,7 +11,7 @@ from dbos._serialization import DefaultSerializer
 from fairlead.kernel.db import Database
 from fairlead.kernel.runs import binding
 from fairlead.kernel.runs.liveness import Liveness
-from fairlead.kernel.runs.locks import Locks
+from fairlead.kernel.runs.locks import Locks, held
 from tests.kernel.runs_fixtures import until
 from tests.services import Postgres
 
@@ -28,6 +28,19 @@ def test_a_lock_is_held_once_whoever_asks(database: Database) -> None:
     yours.release_all()
     assert mine.take("project:a")
     mine.release_all()
+
+
+def test_a_shared_lock_is_seen_for_as_long_as_anybody_holds_it(database: Database) -> None:
+    mine, yours = Locks(database), Locks(database)
+    assert not held(database, "workers")
+    assert mine.take("workers", shared=True)
+    assert yours.take("workers", shared=True)
+    assert held(database, "workers")
+    mine.release_all()
+    assert held(database, "workers")
+    assert not held(database, "others")
+    yours.release_all()
+    assert not held(database, "workers")
 
 
 def test_names_that_no_file_could_have_are_locked_too(database: Database) -> None:

@@ -23,6 +23,7 @@ from fairlead.kernel.runs import (
     RunStatus,
     WorkerIdTaken,
     follow,
+    news,
     open_runs,
     sse,
     sse_stream,
@@ -466,6 +467,21 @@ async def test_events_can_be_followed_from_any_number(bench: Bench, after: int) 
 
 async def _collect(bench: Bench, run_id: str, after: int) -> list[Event]:
     return [event async for event in follow(bench.database, run_id, after, poll_s=0.02)]
+
+
+def test_news_of_many_runs_come_at_once_in_order_and_without_what_was_seen(bench: Bench) -> None:
+    ids = [bench.submit("echo") for _ in range(3)]
+    for run_id in ids:
+        bench.await_status(run_id, RunStatus.SUCCEEDED)
+    whole = {run_id: [event.seq for event in bench.runs.events(run_id)] for run_id in ids}
+    first, second, third = ids
+    found = news(bench.database, {first: 0, second: 2, third: len(whole[third]), "gone": 0})
+    told = {run_id: [event.seq for event in found.events if event.run_id == run_id] for run_id in ids}
+    assert told == {first: whole[first], second: whole[second][2:], third: []}
+    assert found.ended == {*ids, "gone"}
+    part = news(bench.database, {first: 0, second: 0}, limit=len(whole[first]) + 1)
+    assert len(part.events) == len(whole[first]) + 1
+    assert part.ended == {min(first, second)}
 
 
 async def test_following_an_unknown_run_says_so(bench: Bench) -> None:

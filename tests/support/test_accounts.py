@@ -424,3 +424,26 @@ async def test_without_an_api_nobody_is_asked(tmp_path: Path) -> None:
     assert await directory.organization_of(acme, "1") is None
     await directory.require_agent(acme, USER)
     await directory.close()
+
+
+async def test_health_names_an_api_that_failed_for_a_minute_or_until_it_answers(
+    zendesk: ZendeskServer, tmp_path: Path
+) -> None:
+    clock = [0.0]
+    directory, acme = Directory(now=lambda: clock[0]), installed(tmp_path, **zendesk.settings)
+    zendesk.organizations = {"1": 5}
+    await directory.check()
+    for ends_it in ("an answer", "time"):
+        zendesk.failing = 403
+        with pytest.raises(ZendeskRefused):
+            await directory.organization_of(acme, "2")
+        with pytest.raises(ZendeskRefused):
+            await directory.check()
+        zendesk.failing = None
+        if ends_it == "time":
+            clock[0] += 61.0
+        else:
+            await directory.organization_of(acme, "1")
+        await directory.check()
+    assert len(zendesk.asked) == 3  # the check itself asks nobody
+    await directory.close()

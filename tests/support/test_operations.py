@@ -341,12 +341,12 @@ def test_a_question_about_the_account_is_answered_from_it_and_every_call_is_audi
     assert "firing" not in str(calls)
 
 
-def test_a_wish_for_a_screening_is_answered_with_what_to_press(busy: Desk) -> None:
+def test_a_wish_for_a_screening_is_answered_with_the_job_that_does_it(busy: Desk) -> None:
     job = busy.submit(JobKind.ASK, ACME, language=Language.KOREAN, text="우리 계정 보안 점검해줘")
     assert busy.ended(job).status is RunStatus.SUCCEEDED
     answer = busy.told(job, "answer")[0]
     assert answer["suggests"] == {"job": "screen"}
-    assert "[보안 점검]" in answer["text"]
+    assert "'보안 점검'" in answer["text"]
 
 
 def test_a_question_that_says_nothing_is_asked_back(busy: Desk) -> None:

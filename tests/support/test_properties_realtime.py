@@ -204,8 +204,8 @@ class World:
 
     async def settle(self) -> None:
         """Who is not connected, or lost something, connects; nothing is lost from now on."""
-        for number, app in enumerate(self.apps):
-            if app.session is None or app.lossy:
+        for number, one in enumerate(self.apps):
+            if one.session is None or one.lossy:
                 await self.connect(number, number % PROCESSES)
         for _ in range(4):
             self.clock += 3.0
@@ -286,7 +286,7 @@ async def _hanging() -> None:
 CHECKS = {"well": _well, "broken": _broken, "hanging": _hanging}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     needed=st.dictionaries(st.sampled_from(["objects", "zendesk"]), ANSWERS),
     useful=st.dictionaries(st.sampled_from(["workers", "redis"]), ANSWERS),
@@ -302,7 +302,7 @@ def test_property_10_health_monitoring(
         runs=runs,
         checks={name: CHECKS[how] for name, how in needed.items()},
         useful={name: CHECKS[how] for name, how in useful.items()},
-        health_deadline_s=0.1,
+        health_deadline_s=1.0,  # less, and a busy machine's own database would be late
     )
     answer = TestClient(app).get("/health")
     body = answer.json()

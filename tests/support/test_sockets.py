@@ -18,7 +18,7 @@ from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.runs import Runs, RunStatus, open_runs
 from fairlead.kernel.runs import store as run_store
 from fairlead.kernel.runs.model import Outcome
-from fairlead.support import accounts, history, jobs
+from fairlead.support import accounts, history, jobs, messages
 from fairlead.support.history import EVENTS_MAX, JOBS_MAX
 from fairlead.support.messages import MESSAGE_MAX_BYTES, NAMESPACE
 from fairlead.support.model import Agent, AgentRole, JobKind, Language
@@ -39,7 +39,7 @@ from tests.support.live import (
     until,
 )
 from tests.support.redis_service import running_redis
-from tests.support.zendesk_keys import INSTALLATION, PROJECT, USER
+from tests.support.zendesk_keys import INSTALLATION, PROJECT, SECRET, USER
 
 Connect = Callable[..., Awaitable[Client]]
 USERS = iter(range(361507780000, 361507790000))
@@ -95,6 +95,10 @@ async def test_a_question_is_acknowledged_and_all_that_happens_is_told_in_order(
     accepted = client.of(answer["job"])[0]["data"]
     assert (accepted["what"], json.loads(accepted["text"])) == ("ask", {"deltas": 3})
     assert client.of(answer["job"])[5]["data"]["text"] == "2 "
+    for event in client.raw:
+        messages.JobEvent.model_validate(event)
+        if event["kind"] in messages.KINDS:
+            messages.KINDS[event["kind"]].model_validate(event["data"])
 
 
 async def test_screenings_and_monthly_reports_are_asked_for_and_told(connect: Connect) -> None:
@@ -291,6 +295,23 @@ async def test_an_insertion_is_audited_once_with_agent_ticket_and_account(
     }
 
 
+async def test_while_zendesk_is_silent_a_tickets_own_binding_is_neither_shown_nor_used(
+    connect: Connect, desk: Desk
+) -> None:
+    given = {"id": INSTALLATION, "project": PROJECT, "subdomain": "acme", "shared_secret": SECRET}
+    api = {"api_url": "http://127.0.0.1:9", "api_email": "bot@acme.kr", "api_token": "t" * 20}
+    key_file = desk.folder / "keys" / "zendesk.pem"
+    server = desk.start_server(installations=[{**given, **api, "public_key_file": str(key_file)}])
+    client = await connect(url=server.said)
+    await until(lambda: client.hellos)
+    assert client.hellos == [{"account": None, "organization": None, "role": "agent"}]
+    refused = await client.ask()
+    assert refused["problem"]["code"] == "support.zendesk_unavailable"
+    health = httpx2.get(f"{server.said}/health", trust_env=False).json()
+    assert (health["status"], health["checks"]["zendesk"]["ok"]) == ("degraded", False)
+    server.stop()
+
+
 async def test_a_ticket_without_an_account_can_be_opened_but_not_asked_about(connect: Connect) -> None:
     client = await connect("9999")
     await until(lambda: client.hellos)
@@ -433,7 +454,7 @@ async def test_whatever_is_sent_is_answered_where_it_can_be_and_leaves_no_trace(
                 answers.append(await websocket.receive_str())
         assert MALFORMED in answers[-1]  # the connection has outlived it
         about_it = [answer for answer in answers if answer.startswith("43/support,1")]
-        assert [code in answer for answer in about_it] == ([True] if code else [])
+        assert [str(code) in answer for answer in about_it] == ([True] if code else [])
     assert "Traceback" not in server.log
 
 
@@ -505,7 +526,7 @@ async def refusal(client: Client, **how: Any) -> tuple[str, str]:
 
 def _agent(**changes: str) -> Agent:
     given = {"installation": INSTALLATION, "user": USER, "project_id": PROJECT, **changes}
-    return Agent(**given, role=AgentRole.AGENT)  # type: ignore[arg-type]
+    return Agent(**given, role=AgentRole.AGENT)
 
 
 TOKENS: dict[str, Callable[[Desk], str]] = {

@@ -91,6 +91,20 @@ def test_an_answer_as_json_is_one_document(run: Run) -> None:
     assert found["evidence"]["sources"]
 
 
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [("보안 점검해줘", "보안 점검은"), ("run a screening", "A security screening")],
+    ids=["ko", "en"],
+)
+def test_a_question_is_answered_in_its_language_and_names_the_command_of_a_job(
+    run: Run, question: str, title: str
+) -> None:
+    result = run("ask", question, "--account", ACME)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(title)
+    assert "fairlead support screen with the same" in result.stdout
+
+
 def test_a_question_back_is_exit_1(run: Run) -> None:
     result = run("ask", "hmm, that thing", "--account", ACME, "--json")
     assert (result.exit_code, json.loads(result.stdout)["result"]) == (1, "clarify")
@@ -126,6 +140,8 @@ def test_a_failed_job_is_exit_4_with_its_problem(run: Run, script: Script) -> No
         ("ask", "x", "--ticket", "1", "--account", ACME),
         ("report", "--account", ACME, "--out", "report.pdf"),
         ("screen", "--ticket", TICKET, "--profile", "mine"),
+        ("ask", "x", "--ticket", "../7"),
+        ("ask", "x", "--account", "4444-5555-6666"),
     ],
     ids=" ".join,
 )

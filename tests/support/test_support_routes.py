@@ -610,6 +610,8 @@ def test_without_zendesks_word_only_an_administrator_chooses(customers: Door) ->
     administrator = customers.session(AgentRole.ADMINISTRATOR, **where)
     assert customers.call(administrator, "PUT", path, json=body).status_code == 204
     assert customers.call(lead, "GET", path).json() == {"account": FOREIGN, "choices": []}
+    theirs = [{"account": FOREIGN, "name": f"C {FOREIGN}"}]
+    assert customers.call(administrator, "GET", path).json() == {"account": FOREIGN, "choices": theirs}
     assert customers.call(administrator, "PUT", path, json={"account": ACCOUNT}).status_code == 404
 
 
@@ -702,14 +704,13 @@ def test_a_wrong_command_says_what_is_wrong(
 
 
 async def test_the_composed_server_has_these_routes_and_refuses_a_wrong_installation(tmp_path: Path) -> None:
-    from fairlead.compose import app_of, open_fairlead  # imports all of the product
+    from fairlead.compose import open_fairlead, serving_app  # imports all of the product
 
     good = installation_settings(tmp_path)
     support: dict[str, Any] = {"installations": (good,)}
-    async with open_fairlead(
-        Settings(data_dir=tmp_path / "data", support=SupportSettings(**support))
-    ) as found:
-        transport = httpx2.ASGITransport(app=app_of(found))
+    settings = Settings(data_dir=tmp_path / "data", support=SupportSettings(**support))
+    async with open_fairlead(settings) as found, serving_app(found) as app:
+        transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             paths = (await client.get("/openapi.json")).json()["paths"]
             assert "/projects/{project}/support/customers" in paths
@@ -718,9 +719,9 @@ async def test_the_composed_server_has_these_routes_and_refuses_a_wrong_installa
             assert (await client.get("/support/zendesk/assets/app.js")).status_code == 200
     gone = good.model_copy(update={"public_key_file": tmp_path / "gone.pem"})
     support = {"installations": (gone,)}
-    async with open_fairlead(
-        Settings(data_dir=tmp_path / "data", support=SupportSettings(**support))
-    ) as found:
+    settings = Settings(data_dir=tmp_path / "data", support=SupportSettings(**support))
+    async with open_fairlead(settings) as found:
         with pytest.raises(FairleadError, match=r"gone\.pem") as caught:
-            app_of(found)
+            async with serving_app(found):
+                pytest.fail("it serves")
     assert SECRET not in json.dumps(caught.value.problem())

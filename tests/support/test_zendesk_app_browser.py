@@ -88,6 +88,42 @@ def test_a_question_is_answered_with_evidence_and_goes_into_the_ticket(ticket: P
     ]
 
 
+def test_evidence_names_what_was_not_read_and_where_a_text_is_from(ticket: Page) -> None:
+    emit(
+        ticket,
+        "job-1",
+        1,
+        "answer",
+        "{text: 'x', evidence: {unread: ['us-east-1: denied'], sources: ['https://docs.aws.amazon.com/x']}}",
+    )
+    shown = ticket.evaluate(f"{DOC}.querySelector('.evidence').textContent")
+    assert shown == "EvidenceNot readus-east-1: deniedSourceshttps://docs.aws.amazon.com/x"
+
+
+@pytest.mark.parametrize(
+    ("suggests", "name", "request_", "month"),
+    [
+        ("{job: 'screen'}", "Run a screening", "screen", None),
+        ("{job: 'report', month: '2026-10'}", "Create the report for October 2026", "report", "2026-10"),
+    ],
+    ids=["screening", "report"],
+)
+def test_the_job_that_does_what_was_asked_starts_at_a_press(
+    ticket: Page, suggests: str, name: str, request_: str, month: str | None
+) -> None:
+    emit(ticket, "job-1", 1, "answer", f"{{text: 'x', suggests: {suggests}}}")
+    assert texts(ticket, ".answer .button.primary") == [name]
+    press(ticket, ".answer .button.primary")
+    assert [one.get("month") for one in sent(ticket, request_)] == [month]
+
+
+def test_a_job_that_the_app_does_not_know_is_not_offered(ticket: Page) -> None:
+    for seq, suggests in enumerate(("{job: 'delete'}", "{job: 'report', month: 'soon'}", "7"), 1):
+        emit(ticket, f"job-{seq}", 1, "answer", f"{{text: 'x', suggests: {suggests}}}")
+    assert len(texts(ticket, ".answer")) == 3
+    assert texts(ticket, ".answer .button.primary") == []
+
+
 def test_what_others_wrote_is_shown_as_text(ticket: Page) -> None:
     hostile = f"{HOSTILE!r}"
     for seq, (kind, data) in enumerate(
@@ -95,7 +131,10 @@ def test_what_others_wrote_is_shown_as_text(ticket: Page) -> None:
             ("accepted", f"{{what: 'ask', text: {hostile}}}"),
             ("progress", f"{{percent: 1, stage: 'checking', note: {hostile}}}"),
             ("clarify", f"{{question: {hostile}, choices: [{hostile}]}}"),
-            ("answer", f"{{text: {hostile}, evidence: {{account: {hostile}, calls: [{hostile}]}}}}"),
+            (
+                "answer",
+                f"{{text: {hostile}, evidence: {{account: {hostile}, calls: [{hostile}], unread: [{hostile}], sources: [{hostile}]}}}}",
+            ),
             (
                 "failed",
                 f"{{problem: {{title: {hostile}, detail: {hostile}, remedy: {hostile}, code: {hostile}}}}}",
@@ -419,6 +458,24 @@ def test_korean_agents_see_korean(browser: Browser, address: str) -> None:
             "text": "지금 울리고 있는 알람이 있나요?",
             "language": "ko",
         }
+
+
+def test_a_question_is_answered_in_the_language_that_it_is_asked_in(browser: Browser, address: str) -> None:
+    with ticket_page(browser, address, "locale=ko-KR") as page:
+        for text in ("Who deleted the bucket?", "S3 버킷을 누가 삭제했나요?", "404?"):
+            ask(page, text)
+        assert [one["language"] for one in sent(page, "ask")] == ["en", "ko", "ko"]
+
+
+def test_what_is_the_same_is_not_said_twice_and_short_names_stay_whole(ticket: Page) -> None:
+    emit(
+        ticket, "job-1", 1, "failed", "{problem: {title: 'No account.', detail: 'No account.', code: 'a.b'}}"
+    )
+    assert texts(ticket, ".item.error .text") == []
+    emit(ticket, "job-2", 1, "answer", "{text: 'in ap-northeast-2, since 2026-10-21 19:45', evidence: {}}")
+    assert texts(ticket, ".answer .text") == ["in ap-northeast-2, since 2026-10-21 19:45"]
+    assert texts(ticket, ".answer .whole") == ["ap-northeast-2", "2026-10-21"]
+    assert texts(ticket, ".answer .evidence") == []
 
 
 def test_the_packaged_page_loads_what_its_own_policy_allows_and_nothing_else(ticket: Page) -> None:

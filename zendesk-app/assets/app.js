@@ -1,5 +1,6 @@
 // Puts the parts together: Zendesk on one side, the server on the other, the conversation in between.
 
+import { ticketAccount } from "./account.js";
 import { composer } from "./composer.js";
 import * as conversation from "./conversation.js";
 import { h, icon } from "./dom.js";
@@ -32,7 +33,6 @@ async function start() {
   let items = [];
   let transport;
   const state = h("span", { className: "state", role: "status" });
-  const account = h("span", { className: "account soft small" });
   const notice = h("div", { className: "notice", hidden: true, role: "status" });
   const toast = h("div", { className: "toast", role: "status", "aria-live": "polite" });
   const list = h("ol", { className: "items", role: "log", "aria-label": words("message.log"), "aria-live": "polite", "aria-relevant": "additions" });
@@ -46,6 +46,7 @@ async function start() {
     cancel,
     open: (item) => say(open(item), ""),
     retry: (item) => retry(item),
+    start: ({ job, month }) => (job === "report" ? report(month) : screen()),
   };
   const tools = () => ({ words, act, language, now: Date.now() });
 
@@ -86,6 +87,10 @@ async function start() {
     if (question) request(question.what, question.text, question.payload);
   }
 
+  function screen() {
+    return request("screen", words("actions.screen"), {});
+  }
+
   function report(month) {
     return request("report", `${words("actions.report")}: ${monthName(month, language)}`, { month });
   }
@@ -113,7 +118,7 @@ async function start() {
   }
 
   const quick = [
-    ["screen", "shield", () => request("screen", words("actions.screen"), {})],
+    ["screen", "shield", screen],
     ["report", "chart", pickMonth],
     ["activity", "clock", () => ask(words("actions.activity_question"))],
     ["alarms", "bell", () => ask(words("actions.alarms_question"))],
@@ -121,9 +126,10 @@ async function start() {
   ].map(([name, picture, onclick]) => h("button", { type: "button", className: "chip", "data-action": name, onclick }, icon(picture), words(`actions.${name}`)));
   const welcome = h("div", { className: "welcome" }, h("h2", {}, words("welcome.title")), h("p", { className: "soft" }, words("welcome.text")));
   const box = composer({ words, send: ask });
+  const account = ticketAccount({ words, say, look: () => transport.account(), choose: (chosen) => transport.choose(chosen) });
   scroller.append(welcome, list);
   document.getElementById("app").replaceChildren(
-    h("header", { className: "top" }, h("h1", {}, words("title")), state, account), notice, scroller, h("div", { className: "toast-place" }, toast), panel,
+    h("header", { className: "top" }, h("h1", {}, words("title")), state, account.element), notice, scroller, h("div", { className: "toast-place" }, toast), panel,
     h("div", { className: "chips quick", role: "group", "aria-label": words("actions.label") }, quick), box.form);
 
   function onState(name) {
@@ -133,15 +139,11 @@ async function start() {
     notice.textContent = name === "refused" ? words("error.session") : words("state.reconnecting");
   }
 
-  function onHello(hello) {
-    account.textContent = hello.account ? `${words("account.label")} ${hello.account}` : words("account.none");
-  }
-
   onState("connecting");
   const session = document.querySelector('meta[name="fairlead-session"]').content;
   transport = new Transport({
     url: location.origin, ticket, locale: language, session, refresh: (old) => zendesk.refresh(old),
-    listeners: { onState, onHello, onEvent: (event) => draw(conversation.happened(items, event, Date.now())) },
+    listeners: { onState, onHello: account.greeted, onEvent: (event) => draw(conversation.happened(items, event, Date.now())) },
   });
   // A silent server is still at work: progress items say how long ago the last news was.
   setInterval(() => {

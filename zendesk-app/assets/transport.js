@@ -104,21 +104,36 @@ export class Transport {
     });
   }
 
-  /** A short-lived address of a report: its event names only where it is. */
-  async link(path) {
-    const ask = () => fetch(new URL("/support/zendesk/links", this.#url), {
-      method: "POST",
+  /** What the server answers over HTTP; the session is renewed once where it has run out. */
+  async #fetch(method, path, payload) {
+    const ask = () => fetch(new URL(`/support/zendesk/${path}`, this.#url), {
+      method,
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${this.#session}` },
-      body: JSON.stringify({ ticket: this.#ticket, url: path }),
+      body: payload && JSON.stringify(payload),
     });
     let answer = await ask();
     if (answer.status === 401) {
       await this.#renew();
       answer = await ask();
     }
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.remedy ? `${body.detail} ${body.remedy}` : body.detail);
-    return body.url;
+    const body = await answer.json().catch(() => ({})); // none, or a proxy's page
+    if (!answer.ok) throw new Error([body.detail, body.remedy].filter(Boolean).join(" ") || `HTTP ${answer.status}`);
+    return body;
+  }
+
+  /** A short-lived address of a report: its event names only where it is. */
+  async link(path) {
+    return (await this.#fetch("POST", "links", { ticket: this.#ticket, url: path })).url;
+  }
+
+  /** {account, choices}: the ticket's account, and what may be chosen instead. */
+  account() {
+    return this.#fetch("GET", `tickets/${this.#ticket}/account`);
+  }
+
+  /** Let the ticket be about `account` from now on. */
+  choose(account) {
+    return this.#fetch("PUT", `tickets/${this.#ticket}/account`, { account });
   }
 
   get connected() {

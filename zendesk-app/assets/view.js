@@ -61,25 +61,39 @@ function periodText(period) {
   return period ? `${short(period.start)} – ${short(period.end)} ${period.timezone ?? ""}` : "";
 }
 
+function listed(title, lines, className = "soft") {
+  return lines.length ? [h("p", { className: `${className} small` }, title), h("ul", {}, lines)] : [];
+}
+
 function evidence(found, { words }) {
   if (!found) return null;
   const calls = (found.calls ?? []).map((call) => h("li", {}, h("code", {}, call)));
+  const unread = (found.unread ?? []).map((what) => h("li", {}, what));
+  const sources = (found.sources ?? []).map((source) => h("li", {}, source));
   const rows = [
     ...row(words("evidence.account"), found.account),
     ...row(words("evidence.region"), found.region),
     ...row(words("evidence.period"), periodText(found.period)),
     ...row(words("evidence.count"), found.count),
   ];
-  if (!rows.length && !calls.length && !found.truncated) return null;
+  if (!rows.length && !calls.length && !unread.length && !sources.length && !found.truncated) return null;
   return h(
     "details",
     { className: "evidence" },
     h("summary", {}, words("evidence.title")),
     rows.length ? h("dl", {}, rows) : null,
-    calls.length ? h("p", { className: "soft small" }, words("evidence.calls")) : null,
-    calls.length ? h("ul", {}, calls) : null,
+    listed(words("evidence.calls"), calls),
+    listed(words("evidence.unread"), unread, "warning"),
+    listed(words("evidence.sources"), sources),
     found.truncated ? h("p", { className: "warning small" }, words("evidence.truncated")) : null,
   );
+}
+
+/** The job that does what was asked, to be started at a press. */
+function offer(job, { words, act, language }) {
+  if (!["screen", "report"].includes(job?.job) || (job.job === "report" && !/^\d{4}-\d{2}$/.test(job.month))) return null;
+  const name = job.job === "report" ? words("month.create", { month: monthName(job.month, language) }) : words("actions.screen");
+  return button(name, job.job === "report" ? "chart" : "shield", () => act.start(job), { className: "button primary wide" });
 }
 
 function answer(item, tools) {
@@ -88,6 +102,7 @@ function answer(item, tools) {
     { className: `bubble theirs${item.streaming ? " streaming" : ""}` },
     author(tools.words, "assistant"),
     prose(item.text),
+    item.streaming ? null : offer(item.suggests, tools),
     item.streaming ? null : evidence(item.evidence, tools),
     item.streaming ? null : insertions(item.text, item, tools),
   );

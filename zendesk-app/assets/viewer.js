@@ -5,7 +5,7 @@ import { h, icon } from "./dom.js";
 /** Show the report at `url` (this server's); Escape or the button closes, and focus goes back. */
 export function openReport({ url, title, words }) {
   const address = new URL(url, location.origin);
-  if (address.origin !== location.origin) throw new Error("A report is only opened from this server.");
+  if (address.origin !== location.origin) throw new Error(words("report.foreign"));
   const before = document.activeElement;
   const close = h("button", { type: "button", className: "button bare", "aria-label": words("report.close") }, icon("close"));
   const frame = h("iframe", { src: address.href, title, sandbox: "allow-popups allow-popups-to-escape-sandbox", referrerPolicy: "no-referrer" });

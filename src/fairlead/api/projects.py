@@ -252,16 +252,25 @@ def _refuse_with_runs(conn: sa.Connection, project: Project) -> None:
         )
 
 
+def _is_in_use(conn: sa.Connection, project: Project) -> bool:
+    """Whether any part keeps something under the project's id, which somebody else could then take anew."""
+    tables = [
+        table for table in metadata.tables.values() if "project_id" in table.c and table is not audit.table
+    ]
+    held = (sa.select(sa.literal(1)).where(table.c.project_id == project.id) for table in tables)
+    return any(conn.execute(query.limit(1)).first() for query in held)
+
+
 def _has_runs(conn: sa.Connection, project: Project) -> bool:
     return bool(run_store.page(conn, project_id=project.id, status=None, kind=None, before=None, limit=1))
 
 
-@router.delete("/projects/{project}", responses={204: {"description": "Deleted: it never had a run"}})
+@router.delete("/projects/{project}", responses={204: {"description": "Deleted: there was nothing in it"}})
 def delete_project(project: str, actor: CurrentActor, api: Parts, version: IfMatch) -> Response:
-    """Delete a project. One that has had runs may have state: it is archived instead (200). Owners only."""
+    """Delete a project. One that had runs, or holds anything, is archived instead (200). Owners only."""
     with api.database.transaction() as conn:
         access = authorise(conn, actor, project, Permission.PROJECT_DELETE)
-        if _has_runs(conn, access.project):
+        if _is_in_use(conn, access.project):
             changes = {"archived_at": access.project.archived_at or utc_now()}
             archived = store.update(conn, access.project, changes, expected_version=version)
             _record(conn, actor, "project.archived", archived)

@@ -89,9 +89,7 @@ def whoami(json_: Json = False) -> None:
 
 
 def _table(rows: list[dict[str, Any]], *columns: str) -> None:
-    from rich.table import Table
-
-    table = Table(*columns, box=None, pad_edge=False)
+    table = output.table(*columns)
     for row in rows:
         table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
     output.console().print(table)

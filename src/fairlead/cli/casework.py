@@ -131,7 +131,7 @@ def hosts(
     if json_:
         output.as_json(found)
         return
-    made = _plain_table("host", "executor", "state", "places", "taken", "answered", "problem")
+    made = output.table("host", "executor", "state", "places", "taken", "answered", "problem")
     for host in found["items"]:
         taken = sum(slot["job"] is not None for slot in host["slots"])
         state = "drained" if host["drained"] else host["state"]
@@ -156,7 +156,7 @@ def gpus(json_: Json = False) -> None:
     if json_:
         output.as_json({"items": rows})
         return
-    made = _plain_table("host", "place", "GPU", "memory MB", "used MB", "job")
+    made = output.table("host", "place", "GPU", "memory MB", "used MB", "job")
     for row in rows:
         gpu = row["gpu"] or {}
         memory = [str(gpu.get(key) or "") for key in ("memory_total_mb", "memory_used_mb")]
@@ -164,15 +164,9 @@ def gpus(json_: Json = False) -> None:
     output.console().print(made)
 
 
-def _plain_table(*names: str) -> "Table":
-    from rich.table import Table
-
-    return Table(*names, box=None, pad_edge=False)
-
-
 def table(cases: Iterable[dict[str, Any]]) -> "Table":
     """One row a case."""
-    made = _plain_table("case", "project", "status", "step", "", "%", "round", "host", "verdict", "gamma")
+    made = output.table("case", "project", "status", "step", "", "%", "round", "host", "verdict", "gamma")
     for case in cases:
         verdict = case["verdict"] or ""
         colour = _COLOURS.get(verdict or case["status"], "")

@@ -10,16 +10,42 @@ from fairlead.kernel.errors import FairleadError
 if TYPE_CHECKING:
     import typer
     from rich.console import Console
+    from rich.table import Table
+
+WIDTH = 200  # of tables that no terminal shows
+
+_reserved = False
+
+
+def reserve_stdout() -> None:
+    """From now on people are told on standard error: standard output is for one JSON document."""
+    global _reserved  # noqa: PLW0603 - there is one standard output
+    _reserved = True
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """The terminal; colour only where one looks at it."""
+    return _console(stderr=stderr or _reserved)
 
 
 @cache
-def console(*, stderr: bool = False) -> "Console":
-    """The terminal; colour only where one looks at it."""
+def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
     # Lines are broken between words where a person looks, and never where a program reads.
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal)
+    width = None if terminal else WIDTH
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=width)
+
+
+def table(*columns: str) -> "Table":
+    """A plain table with these heads. Cells that do not fit go on in the next line: ids are to be copied."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False)
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    return made
 
 
 def as_json(value: Any) -> None:

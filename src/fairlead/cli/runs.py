@@ -23,9 +23,7 @@ def list_(project: Project = None, json_: Json = False) -> None:
     if json_:
         output.as_json(found)
         return
-    from rich.table import Table
-
-    table = Table("run", "kind", "status", "by", "created", box=None, pad_edge=False)
+    table = output.table("run", "kind", "status", "by", "created")
     for run in found["items"]:
         table.add_row(run["id"], run["kind"], run["status"], run["actor"], run["created_at"][:19])
     output.console().print(table)

@@ -69,7 +69,7 @@ def api(
     asyncio.run(run())
 
 
-def worker(data_dir: DataDir = None, until_eof: UntilEof = False) -> None:
+def worker(data_dir: DataDir = None, until_eof: UntilEof = False, json_: Json = False) -> None:
     """Run one worker: it executes runs. Any number may work on one database."""
     settings = _settings(None, data_dir)
 
@@ -81,7 +81,12 @@ def worker(data_dir: DataDir = None, until_eof: UntilEof = False) -> None:
                 log.info("worker.metrics", port=metrics_port)
             async with _aws(settings) as gateway:
                 compose = await asyncio.to_thread(import_module, "fairlead.compose")
-                async with compose.open_fairlead(settings) as fairlead, compose.working(fairlead, gateway):
+                async with (
+                    compose.open_fairlead(settings) as fairlead,
+                    compose.working(fairlead, gateway) as executor,
+                ):
+                    if json_:
+                        _announce({"executor_id": executor, "pid": os.getpid()}, as_json=True)
                     await until_stopped(until_eof)
 
     asyncio.run(run())

@@ -2,15 +2,12 @@
 
 import json
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fairlead.cli import output
 from fairlead.cli.client import Client, connect, current_project
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 customers = typer.Typer(name="customers", help="Accounts that a project may look into.", no_args_is_help=True)
 agents = typer.Typer(
@@ -60,12 +57,6 @@ def _address(project: str | None, *parts: str) -> str:
     )
 
 
-def _table(*names: str) -> "Table":
-    from rich.table import Table
-
-    return Table(*names, box=None, pad_edge=False)
-
-
 def _cell(value: object) -> Any:
     from rich.text import Text
 
@@ -82,7 +73,7 @@ def list_customers(project: Project = None, json_: Json = False) -> None:
     if json_:
         output.as_json(found)
         return
-    made = _table("account", "name", "access", "role", "regions", "language", "time zone")
+    made = output.table("account", "name", "access", "role", "regions", "language", "time zone")
     for one in found["items"]:
         role = one["role_name"] if one["access"] == "role" else "–"
         regions = ", ".join(one["regions"]) or "all"
@@ -205,7 +196,7 @@ def bindings(project: Project = None, json_: Json = False) -> None:
     if json_:
         output.as_json(found)
         return
-    made = _table("kind", "id in Zendesk", "account", "since", "by")
+    made = output.table("kind", "id in Zendesk", "account", "since", "by")
     for one in found["items"]:
         shown = (one["kind"], one["zendesk_id"], one["account"], one["created_at"], one["created_by"])
         made.add_row(*map(_cell, shown))
@@ -222,7 +213,7 @@ def list_agents(project: Project = None, json_: Json = False) -> None:
     if json_:
         output.as_json(found)
         return
-    made = _table("installation", "user", "role", "since", "by")
+    made = output.table("installation", "user", "role", "since", "by")
     for one in found["items"]:
         shown = (one["installation"], one["user"], one["role"], one["created_at"], one["created_by"])
         made.add_row(*map(_cell, shown))

@@ -4,6 +4,7 @@ Exit codes: 0 answered, or the report is whole · 1 error, a question back, or a
 3 cancelled · 4 the job failed · 130 interrupted; the job goes on.
 """
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -26,10 +27,28 @@ ENDINGS = (".html", ".json", ".csv")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Project = Annotated[str | None, typer.Option("--project", "-p", help="Project; default: FAIRLEAD_PROJECT.")]
+
+
+def _twelve_digits(account: str | None) -> str | None:
+    if account is not None and not re.fullmatch(r"[0-9]{12}", account):
+        raise typer.BadParameter("An AWS account has twelve digits.")
+    return account
+
+
+def _number(ticket: str | None) -> str | None:
+    if ticket is not None and not re.fullmatch(r"[1-9][0-9]{0,19}", ticket):
+        raise typer.BadParameter("A ticket is named by its number.")
+    return ticket
+
+
 Ticket = Annotated[
-    str | None, typer.Option(help="Zendesk ticket; its account is the one that it is bound to.")
+    str | None,
+    typer.Option(callback=_number, help="Zendesk ticket; its account is the one that it is bound to."),
 ]
-Account = Annotated[str | None, typer.Option(help="AWS account of one of the project's customers.")]
+Account = Annotated[
+    str | None,
+    typer.Option(callback=_twelve_digits, help="AWS account of one of the project's customers."),
+]
 Out = Annotated[
     Path | None, typer.Option(help="File to write the report to; .html, .json or .csv by its ending.")
 ]
@@ -43,6 +62,7 @@ class Language(StrEnum):
 
 
 Spoken = Annotated[Language | None, typer.Option("--language", help="Default: the customer's.")]
+AskedIn = Annotated[Language | None, typer.Option("--language", help="Default: the question's.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +80,7 @@ def ask(
     ],
     ticket: Ticket = None,
     account: Account = None,
-    language: Spoken = None,
+    language: AskedIn = None,
     project: Project = None,
     json_: Json = False,
 ) -> None:
@@ -93,13 +113,13 @@ def screen_on_server(
     *,
     ticket: str | None,
     account: str | None,
-    language: str,
+    language: str | None,
     project: str | None,
     out: Path | None,
     json_: bool,
 ) -> NoReturn:
     """`fairlead support screen` with --ticket or --project: by the server, recorded and compared there."""
-    given = Language(language)
+    given = Language(language) if language else None
     _carry_out("screenings", dict(details), ticket, account, given, project, json_=json_, out=out)
 
 
@@ -182,7 +202,7 @@ class Followed:
 
         from fairlead.support.markup import printable
 
-        left = f", about {data['eta_s']:.0f} s left" if data.get("eta_s") else ""
+        left = f", about {left_s:.0f} s left" if (left_s := float(data.get("eta_s") or 0)) >= 1 else ""
         note = f"  {data['note']}" if data.get("note") else ""
         line = printable(f"{data['percent']:3.0f} %  {data['stage']}{note}{left}")
         if status is not None:
@@ -243,6 +263,8 @@ def _print(followed: Followed) -> None:
             line(followed.rest())
             for text in evidence_lines(data.get("evidence") or {}):
                 line(text, "dim")
+            if suggests := data.get("suggests"):
+                line(_command(suggests), "dim")
         case "clarify":
             line(f"? {data['question']}")
             for choice in data.get("choices", ()):
@@ -253,6 +275,12 @@ def _print(followed: Followed) -> None:
             line(f"fairlead support fetch {followed.job} --out report.html", "dim")
         case _:
             line("The job was cancelled.", "yellow")
+
+
+def _command(suggests: Mapping[str, Any]) -> str:
+    """How to start the job that does what was asked."""
+    month = f" --month {suggests['month']}" if suggests.get("month") else ""
+    return f"fairlead support {suggests['job']}{month} with the same --ticket or --account starts it"
 
 
 def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
@@ -301,13 +329,8 @@ def _list(
     if json_:
         output.as_json(found)
         return
-    from rich.table import Table
-
     about = ("failed", "new", "fixed") if kind == "screening" else ("month",)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("id", no_wrap=True, min_width=32)  # to be copied
-    for name in ("account", "ticket", *about, "whole", "created"):
-        table.add_column(name)
+    table = output.table("id", "account", "ticket", *about, "whole", "created")
     for one in found["items"]:
         counts = {**one["summary"], **one["summary"].get("counts", {}), "month": one["month"]}
         shown = "deleted" if one["deleted_at"] else "yes" if one["complete"] else "no"
@@ -352,7 +375,10 @@ def suppress(
     reason: Annotated[str, typer.Option(help="Why the finding is accepted.")],
     until: Annotated[str, typer.Option(metavar="DATE", help="The last day on which it is: 2026-12-31.")],
     account: Annotated[
-        str | None, typer.Option(help="Account of a customer; default: every one of the project.")
+        str | None,
+        typer.Option(
+            callback=_twelve_digits, help="Account of a customer; default: every one of the project."
+        ),
     ] = None,
     resource: Annotated[
         str | None, typer.Option(help="The resource's uid, as the CSV has it; default: every one.")
@@ -376,10 +402,9 @@ def suppressions(account: Account = None, project: Project = None, json_: Json =
     if json_:
         output.as_json(found)
         return
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("id", "check", "account", "resource", "until", "by", "reason", box=None, pad_edge=False)
+    table = output.table("id", "check", "account", "resource", "until", "by", "reason")
     for one in found["items"]:
         until = one["expires"] + (" (lapsed)" if one["lapsed"] else "")
         cells = (one["id"], one["check"], one["account"] or "every", one["resource"] or "every", until)

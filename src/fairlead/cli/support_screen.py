@@ -70,7 +70,9 @@ def screen(
     out: Annotated[
         Path | None, typer.Option(help="Report to write; .html, .json or .csv by its ending.")
     ] = None,
-    language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.KOREAN,
+    language: Annotated[
+        Language | None, typer.Option(help="Language of the report; default: the customer's, else ko.")
+    ] = None,
     previous: Annotated[
         Path | None, typer.Option(metavar="FINDINGS.json", help="The screening before, to show what changed.")
     ] = None,
@@ -99,7 +101,7 @@ def screen(
             {name: value for name, value in details.items() if value},
             ticket=ticket,
             account=account,
-            language=language.value,
+            language=language and language.value,
             project=project,
             out=out,
             json_=json_,
@@ -110,6 +112,7 @@ def screen(
     from fairlead.support.screenings.port import Scope
 
     name = (engine or Engine.BUILTIN).value
+    language = language or Language.KOREAN
     before = found_by.read_screening(read_input(previous), name=str(previous)) if previous else None
     if before:
         found_by.same_engine(before, name)

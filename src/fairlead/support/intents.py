@@ -14,7 +14,7 @@ from fairlead.support.model import Intent, Slots
 # (intent, points, terms)
 RULES: tuple[tuple[Intent, float, str], ...] = (
     (Intent.SCREENING, 4, "screener | screening* | prowler | 스크리너 | 스크리닝"),
-    (Intent.SCREENING, 3, "scan | scann* | rescan* | scans | screen (?:the|our|my|this|account) | assess* | posture | 스캔 | 진단"),
+    (Intent.SCREENING, 3, "scan | scanning | scanned | rescan* | scans | (?:run|start|use) (?:the|a|our|your) scanner | screen (?:the|our|my|this|account) | assess* | posture | 스캔 | 진단"),
     (Intent.SCREENING, 3, "점검 | (?:보안|취약점|전체|설정) ?검사 | 검사 ?(?:해|가능|부탁|요청|좀)"),
     (Intent.SCREENING, 3, "vulnerab* | misconfigur* | security holes? | non[- ]complian* | weak settings? | 취약 | 잘못된 설정"),
     (Intent.SCREENING, 2.5, "security (?:check*|audit|review|health|scan*) | health check | well[- ]architected | best[- ]practice check"

@@ -1,6 +1,7 @@
 """The HTTP door of jobs: ask, screen, report; records, what changed, accepted findings, links to reports."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -36,8 +37,9 @@ from fairlead.support.job_schemas import (
     job_out,
     record_out,
 )
+from fairlead.support.language import language_of
 from fairlead.support.links import Link
-from fairlead.support.model import Agent, AgentRole, Customer, JobKind, Screening, Suppression
+from fairlead.support.model import Agent, AgentRole, Customer, JobKind, Language, Screening, Suppression
 from fairlead.support.monthly.month import Month
 from fairlead.support.records import FILES, FINDINGS, SCREENING, Record, RecordUnknown
 
@@ -147,12 +149,19 @@ def _submit(
             kind,
             customer,
             actor=actor.username,
-            language=body.language or customer.language,
+            language=body.language or _spoken(body) or customer.language,
             installation=installation,
             ticket=body.ticket,
             request_id=body.request_id,
             details=_details(body, customer, utc_now()),
         )
+
+
+def _spoken(body: JobIn) -> Language | None:
+    """The language that a question is asked in, where it has letters of one."""
+    if not isinstance(body, AskIn) or not re.search(r"[A-Za-z]{2}|[가-힣]", body.text):
+        return None
+    return language_of(body.text)
 
 
 def _details(body: JobIn, customer: Customer, now: datetime) -> Mapping[str, Any]:

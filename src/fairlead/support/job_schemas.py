@@ -40,7 +40,9 @@ class JobIn(_Body):
     installation: TicketId | None = Field(
         default=None, description="Of the ticket; default: the project's only one"
     )
-    language: Language | None = Field(default=None, description="default: the customer's")
+    language: Language | None = Field(
+        default=None, description="default: a question's own, else the customer's"
+    )
     request_id: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9-]{1,64}$", description="The same again gives the first job back"
     )

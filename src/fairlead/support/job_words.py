@@ -17,9 +17,6 @@ from fairlead.support.screening_words import severity_word
 SHOWN = 5  # checks that are named
 
 _KO: Mapping[str, str] = {
-    "screen": "\n\n이 작업은 아래의 [보안 점검] 버튼을 누르면 시작됩니다. 이 티켓의 계정만 읽습니다.",
-    "report": "\n\n이 작업은 아래의 [월간 보고서] 버튼을 누르면 시작됩니다.",
-    "report_month": "\n\n이 작업은 아래의 [월간 보고서] 버튼을 누르고 {month}을 고르면 시작됩니다.",
     "partial": "끝나기 전에 멈췄습니다. 읽은 곳까지의 결과입니다.",
     "failed": "조치가 필요한 항목 {number}건 ({severities})",
     "none": "조치가 필요한 항목이 없습니다.",
@@ -36,9 +33,6 @@ _KO: Mapping[str, str] = {
     "parts": "읽지 못한 부분: {parts}. 이상이 없다는 뜻이 아닙니다.",
 }
 _EN: Mapping[str, str] = {
-    "screen": "\n\nFor that, press “Run a screening” below. It reads only this ticket's account.",
-    "report": "\n\nFor the monthly report, press “Monthly report” below.",
-    "report_month": "\n\nFor the monthly report, press “Monthly report” below and choose {month}.",
     "partial": "It was stopped before its end; this is what was read until then.",
     "failed": "{number} to be repaired ({severities})",
     "none": "Nothing has to be repaired.",
@@ -55,12 +49,6 @@ _EN: Mapping[str, str] = {
     "parts": "Not read to the end: {parts}. That does not mean that they are fine.",
 }
 _WORDS: Mapping[Language, Mapping[str, str]] = {Language.KOREAN: _KO, Language.ENGLISH: _EN}
-
-
-def suggestion(job: str, month: str | None, language: Language) -> str:
-    """What to press for the job ("screen", "report") that does what was asked; to follow an answer's text."""
-    word = _WORDS[language]
-    return word["report_month"].format(month=month) if job == "report" and month else word[job]
 
 
 def screening_subtitle(screening: Screening, customer: Customer) -> str:

@@ -45,12 +45,7 @@ def checked(text: str) -> str:
     Raises QuestionTooLong, or QuestionUnreadable for nothing, control characters and lone surrogates.
     """
     if len(text) > MAX_CHARACTERS:
-        raise QuestionTooLong(
-            f"The question has {len(text):,} characters; {MAX_CHARACTERS:,} are taken.",
-            remedy="Ask one thing at a time, and attach long text to the ticket instead.",
-            characters=len(text),
-            limit=MAX_CHARACTERS,
-        )
+        raise _too_long(len(text))
     for position, character in enumerate(text):
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
             raise QuestionUnreadable(
@@ -60,9 +55,20 @@ def checked(text: str) -> str:
             )
     # Zero-width and bidirectional marks hide text from the eye; a reader must see what is matched.
     visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    if len(visible) > MAX_CHARACTERS:  # one ligature stands for up to 18 characters
+        raise _too_long(len(visible))
     if not visible.strip():
         raise QuestionUnreadable("The question is empty.", remedy="Write what you want to know.")
     return visible
+
+
+def _too_long(characters: int) -> QuestionTooLong:
+    return QuestionTooLong(
+        f"The question has {characters:,} characters; {MAX_CHARACTERS:,} are taken.",
+        remedy="Ask one thing at a time, and attach long text to the ticket instead.",
+        characters=characters,
+        limit=MAX_CHARACTERS,
+    )
 
 
 def language_of(text: str) -> Language:
@@ -167,7 +173,8 @@ def _mended(match: re.Match[str]) -> str:
 
 def folded(text: str) -> str:
     """`text` in lower case, spaces collapsed, with common typing errors mended. For matching only."""
-    lower = re.sub(r"[ \t]+", " ", text.casefold())
+    # Every kind of space: patterns look for optional ones, and a thousand would make each of them slow.
+    lower = re.sub(r"\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text.casefold()))
     for wrong, right in _KOREAN_SPELLINGS:
         lower = wrong.sub(right, lower)
     return _WORD.sub(_mended, lower)

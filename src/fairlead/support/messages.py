@@ -240,14 +240,21 @@ class Span(_Model):
 class Evidence(_Model):
     """What an answer rests on."""
 
-    model_config = ConfigDict(extra="allow")
-
     account: str | None = None
     region: str | None = None
     period: Span | None = None
     count: int | None = None
-    truncated: bool | None = None
-    calls: list[str] | None = None
+    truncated: bool | None = Field(default=None, description="There is more than was read")
+    calls: list[str] | None = Field(default=None, description="Of AWS's API")
+    unread: list[str] | None = Field(default=None, description="What could not be read, and why")
+    sources: list[str] | None = Field(default=None, description="Pages, of a general answer")
+
+
+class Suggestion(_Model):
+    """The job that does what was asked."""
+
+    job: Literal["screen", "report"]
+    month: str | None = None
 
 
 class Answer(_Model):
@@ -255,6 +262,8 @@ class Answer(_Model):
 
     text: str
     evidence: Evidence | None = None
+    model: str | None = Field(default=None, description="What answered: `embedded`, `bedrock:…`, `openai:…`")
+    suggests: Suggestion | None = None
 
 
 class Clarify(_Model):
@@ -276,8 +285,9 @@ class Report(_Model):
     """A report is ready."""
 
     kind: Literal["screening", "monthly_report"]
-    url: str = Field(description="Path on this server; made for the agent who gets this message")
-    expires_at: datetime = Field(description="Of the link; a replay brings a new one")
+    record: str | None = None
+    url: str = Field(description="Where it is; `POST /support/zendesk/links` gives a link that opens it")
+    expires_at: datetime = Field(description="When it is removed")
     subtitle: str | None = None
     summary: str | None = None
     counts: Counts | None = None

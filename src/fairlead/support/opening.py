@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from fairlead.kernel import telemetry, toolenv
 from fairlead.kernel.db import Database
+from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.objects import ObjectStore
 from fairlead.kernel.settings import Settings
+from fairlead.support.answers.tools import SERVERS
 from fairlead.support.steps.port import SupportParts, loaded
 
 if TYPE_CHECKING:
@@ -51,10 +55,15 @@ async def open_parts(
         )
 
 
-async def warm() -> None:
-    """Import what jobs will need, so that the first question does not wait for it."""
+async def warm(toolenvs: Path) -> None:
+    """Import and install what answers will need, so that the first question does not wait for it."""
     for load in (_import_accesses, _import_toolsets, _import_answers):
         await asyncio.to_thread(loaded, load)
+    for server in SERVERS:
+        try:
+            await asyncio.to_thread(toolenv.ensure, server, root=toolenvs)
+        except FairleadError as error:  # the question that needs it tries again, and says why
+            telemetry.log.warning("support.tool_server_not_installed", server=server, code=error.code)
 
 
 # Their libraries take seconds to import; in a thread the other jobs go on meanwhile.

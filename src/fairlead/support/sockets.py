@@ -197,20 +197,23 @@ class Realtime:
                 session.connection.close("welcome_failed", code=1011)
 
     async def _greet(self, session: Session) -> None:
-        caller = Caller(agent=session.agent, ticket=session.ticket)
+        caller = None
         with suppress(FairleadError):  # the greeting says less; a request will say why
             caller = await self._caller(session)
 
         def look() -> tuple[str | None, AgentRole]:
+            account = None
             with self._door.database.reading() as connection:
                 role = accounts.role_of(connection, session.agent.installation, session.agent.user)
-                try:
-                    return caller.customer(connection).account, role
-                except FairleadError:
-                    return None, role
+                # Where Zendesk should have said whose ticket it is and did not, no binding counts either.
+                if caller is not None:
+                    with suppress(FairleadError):
+                        account = caller.customer(connection).account
+            return account, role
 
         account, role = await asyncio.to_thread(look)
-        hello = messages.Hello(account=account, organization=caller.organization or None, role=role)
+        organization = caller.organization if caller else None
+        hello = messages.Hello(account=account, organization=organization or None, role=role)
         await self._emit("hello", hello.model_dump(mode="json"), session.sid)
 
     async def _caller(self, session: Session) -> Caller:

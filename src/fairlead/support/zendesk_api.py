@@ -60,11 +60,18 @@ class Directory:
         self._http: httpx2.AsyncClient | None = None
         self._guards: dict[str, Guard] = {}
         self._known: dict[tuple[str, str], tuple[float, Any]] = {}
+        self._failed: dict[str, tuple[float, FairleadError]] = {}  # installations whose last call failed
 
     async def close(self) -> None:
         """Release the connections."""
         if self._http is not None:
             await self._http.aclose()
+
+    async def check(self) -> None:
+        """For `/health`, without asking: raises what an installation's last call raised within a minute."""
+        for failed_at, error in self._failed.values():
+            if self._now() - failed_at < REMEMBERED_S:
+                raise error
 
     async def organization_of(self, installation: Installation, ticket: str) -> str | None:
         """The id of the ticket's organization, NO_ORGANIZATION, or None where there is no API to ask.
@@ -102,7 +109,12 @@ class Directory:
         if self._now() < until:
             return value
         guard = self._guards.setdefault(installation.id, _guard())
-        value = await call(guard, self._fetch, installation, path, safe_to_retry=True)
+        try:
+            value = await call(guard, self._fetch, installation, path, safe_to_retry=True)
+        except FairleadError as error:
+            self._failed[installation.id] = (self._now(), error)
+            raise
+        self._failed.pop(installation.id, None)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[key] = (self._now() + REMEMBERED_S, value)

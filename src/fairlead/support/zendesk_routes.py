@@ -22,7 +22,7 @@ from fairlead.support import accounts
 from fairlead.support.account_schemas import RenewIn, TicketAccountIn, ZendeskId
 from fairlead.support.accounts import require_role, role_of
 from fairlead.support.door import Bearer, SupportDoor, agent_of
-from fairlead.support.model import Agent, AgentRole
+from fairlead.support.model import Agent, AgentRole, Customer
 from fairlead.support.zendesk import (
     Vouched,
     claim,
@@ -53,7 +53,8 @@ _NOTICE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>AWS support</title>
-<style>body {{ font: 14px/1.5 system-ui, sans-serif; margin: 24px; color-scheme: light dark }}
+<style>:root {{ color-scheme: light dark }}
+body {{ font: 14px/1.5 system-ui, sans-serif; margin: 24px; word-break: keep-all }}
 small {{ opacity: .7 }}</style></head>
 <body><p>{english}</p><p lang="ko">{korean}</p>{code}</body>
 </html>
@@ -285,16 +286,21 @@ def _choices(door: SupportDoor, agent: Agent, ticket: str, organization: str | N
             found = accounts.resolve(conn, agent.project_id, ticket=ticket, organization=organization)
         except (accounts.AccountNotBound, accounts.AccountAmbiguous):
             found = None
-        theirs = (
-            accounts.organization_accounts(conn, agent.project_id, organization)
-            if organization is not None
-            else ()
-        )
-        named = [accounts.customer(conn, agent.project_id, account) for account in theirs]
+        named = _choosable(conn, agent, organization)
     return {
         "account": found.account if found else None,
         "choices": [{"account": one.account, "name": one.name} for one in named],
     }
+
+
+def _choosable(conn: sa.Connection, agent: Agent, organization: str | None) -> tuple[Customer, ...]:
+    """Customers that the ticket may be about: its organization's, or all where only administrators choose."""
+    if organization is not None:
+        theirs = accounts.organization_accounts(conn, agent.project_id, organization)
+        return tuple(accounts.customer(conn, agent.project_id, account) for account in theirs)
+    if role_of(conn, agent.installation, agent.user) is AgentRole.ADMINISTRATOR:
+        return accounts.list_customers(conn, agent.project_id)
+    return ()
 
 
 def _chooser(conn: sa.Connection, agent: Agent, *, asked: bool) -> str:

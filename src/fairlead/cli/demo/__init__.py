@@ -13,8 +13,11 @@ def demo(
     toolenvs: Annotated[Path, typer.Option(help="Environments of the external programs.")] = Path(
         ".toolenvs"
     ),
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print what came of it as JSON; tell on stderr.")
+    ] = False,
 ) -> None:
     """Plan, approve, apply, change and verify on a local AWS: the whole job, under a minute."""
     from fairlead.cli.demo.story import tell
 
-    tell(data_dir, toolenvs)
+    tell(data_dir, toolenvs, as_json=json_)

@@ -32,14 +32,18 @@ class DemoFailed(FairleadError):
     code = "demo.failed"
 
 
-def tell(data_dir: Path, toolenvs: Path) -> None:
+def tell(data_dir: Path, toolenvs: Path, *, as_json: bool = False) -> None:
     """The demo, from an empty folder to the table of timings. Raises DemoFailed."""
+    if as_json:
+        output.reserve_stdout()
     telemetry.configure(level="warning", form="text")
     times = Times()
     fresh(data_dir)
     with _serving(data_dir.absolute(), toolenvs.absolute(), times) as about:
-        Story(about, toolenvs.absolute(), times).tell()
+        answers = Story(about, toolenvs.absolute(), times).tell()
     times.show()
+    if as_json:
+        output.as_json({"answers": answers, "seconds": times.document()})
 
 
 @dataclass
@@ -54,6 +58,15 @@ class Times:
         began = time.perf_counter()
         yield
         self.rows.append((what, time.perf_counter() - began))
+
+    def document(self) -> dict[str, float]:
+        """Seconds by part, and of all of them."""
+        return {what: round(seconds, 2) for what, seconds in (*self.rows, ("all", self.total))}
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return sum(seconds for _, seconds in self.rows)
 
     def show(self) -> None:
         """The table at the end."""
@@ -71,7 +84,7 @@ class Times:
         table.columns[1].justify = "right"
         for what, seconds in self.rows:
             table.add_row(what, f"{seconds:.1f}")
-        table.add_row("all", f"{sum(seconds for _, seconds in self.rows):.1f}", style="bold")
+        table.add_row("all", f"{self.total:.1f}", style="bold")
         output.console().print(table)
 
 
@@ -156,8 +169,8 @@ class Story:
         self.out = output.console()
         self.chapter = 0
 
-    def tell(self) -> None:
-        """All of it. Raises DemoFailed where something is not as it should be."""
+    def tell(self) -> list[dict[str, Any]]:
+        """All of it; what the services answered. Raises DemoFailed where something is not as it should be."""
         self._heading(
             "Start",
             f"API {self.about['url']} · local AWS {self.about['sandbox_url']} · "
@@ -168,7 +181,7 @@ class Story:
         before = self._identifiers(ann)
         second = self._change(ann, bob, "shop-2.yaml", "faster mail, new image, no alerts, an alarm")
         self._difference(ann, first, second)
-        self._verify(ann, before)
+        return self._verify(ann, before)
 
     def _heading(self, title: str, text: str = "") -> None:
         self.chapter += 1
@@ -250,7 +263,7 @@ class Story:
             state_difference(client.get("/projects/shop/state/compare", before=first, after=second))
         )
 
-    def _verify(self, client: Client, before: dict[str, str]) -> None:
+    def _verify(self, client: Client, before: dict[str, str]) -> list[dict[str, Any]]:
         self._heading(
             "Is it really so?", "asking the services themselves: neither Fairlead nor Cloud Control"
         )
@@ -266,6 +279,7 @@ class Story:
         if wrong:
             raise DemoFailed(f"{wrong} of {len(rows)} answers are not as they should be.")
         self.out.print(f"\n[bold green]{len(rows)} of {len(rows)} answers are right.[/]\n")
+        return [{"resource": row[0], "question": row[1], "answer": row[3]} for row in rows]
 
     def _ask(self, ids: dict[str, str]) -> list[tuple[str, str, Any, Any]]:
         python = toolenv.ensure("aws-api-mcp-server", root=self.toolenvs)

@@ -20,14 +20,18 @@ CASES = (("none", 1), ("none", 2), ("position-shift", 3))  # fault and seed
 DEADLINE_S = 300.0
 
 
-def tell(data_dir: Path) -> None:
+def tell(data_dir: Path, *, as_json: bool = False) -> None:
     """The demo, from an empty folder to the table of timings. Raises DemoFailed."""
+    if as_json:
+        output.reserve_stdout()
     telemetry.configure(level="warning", form="text")
     times, folder = Times(), data_dir.absolute()
     _emptied(data_dir)
     with ExitStack() as stack:
-        Story(folder, stack, times).tell()
+        cases = Story(folder, stack, times).tell()
     times.show()
+    if as_json:
+        output.as_json({"cases": cases, "seconds": times.document()})
 
 
 def _emptied(data_dir: Path) -> None:
@@ -52,13 +56,15 @@ class Story:
         self.out = output.console()
         self.chapter = 0
 
-    def tell(self) -> None:
-        """All of it. Raises DemoFailed where something is not as it should be."""
+    def tell(self) -> list[dict[str, Any]]:
+        """All of it; what came of the cases. Raises DemoFailed where something is not as it should be."""
         host = self._host()
         self._write_cases()
         client = self._server(host)
         found = self._watch(client, host)
         self._verdicts(client, found)
+        kept = ("number", "verdict", "pass_rate", "host")
+        return [{name: case[name] for name in kept} for case in found]
 
     def _heading(self, title: str, text: str = "") -> None:
         self.chapter += 1

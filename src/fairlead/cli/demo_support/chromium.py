@@ -196,7 +196,7 @@ class Page:
         request = paused["request"]
         asked = Asked(request["url"], request["method"], request.get("postData", ""))
         stand = next(
-            stand for pattern, stand in self._stand_ins.items() if _matches(pattern, asked.url)
+            stand for pattern, stand in self._stand_ins.items() if matches(pattern, asked.url)
         )  # fmt: skip
         answer = Answer(stand) if isinstance(stand, bytes) else stand(asked)
         return {
@@ -261,7 +261,7 @@ class Page:
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
-def _matches(pattern: str, url: str) -> bool:
+def matches(pattern: str, url: str) -> bool:
     """Whether `url` is like `pattern`, as the browser understands it: `*` stands for anything."""
     first, *others = pattern.split("*")
     if not url.startswith(first):

@@ -27,9 +27,6 @@ def install(toolenvs: Path, tell: Callable[[str], None]) -> str:
 
     Debian's packages are installed where we are root, else BrowserMissing says how. Raises toolenv's errors.
     """
-    for name in TOOLS:
-        tell(f"environment of {name}")
-        toolenv.ensure(name, root=toolenvs)
     missing = [] if chromium.program() else ["chromium"]
     missing += [] if _has_korean() else ["fonts-nanum"]
     if missing:
@@ -38,6 +35,9 @@ def install(toolenvs: Path, tell: Callable[[str], None]) -> str:
     found = chromium.program()
     if found is None:
         raise _missing(["chromium"], "it was installed, and is not on the PATH")
+    for name in TOOLS:
+        tell(f"environment of {name}")
+        toolenv.ensure(name, root=toolenvs)
     return found
 
 

@@ -156,6 +156,10 @@ class Sidebar:
             " one.open = true; one.closest('.item').scrollIntoView({block: 'end'}); })()"
         )
 
+    def see(self, selector: str) -> None:
+        """Scroll the last such part of the conversation into view."""
+        self.look(f"[...document.querySelectorAll({json.dumps(selector)})].at(-1).scrollIntoView(false)")
+
     def down(self) -> None:
         """Look at the end of the conversation."""
         self.look("(() => { const one = document.querySelector('.scroller'); one.scrollTop = 1e6; })()")

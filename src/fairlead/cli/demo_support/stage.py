@@ -5,18 +5,18 @@ import json
 import secrets
 import zipfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fairlead.cli.client import Client, Credentials
 from fairlead.cli.demo.processes import announced
-from fairlead.cli.demo.story import DemoFailed, Times
+from fairlead.cli.demo.story import DemoFailed
 from fairlead.cli.demo_support import relay, world
 from fairlead.cli.demo_support.chromium import Browser, running_chromium
 from fairlead.cli.demo_support.world import Aws, Estate
-from fairlead.cli.demo_support.zendesk import INSTALLATION, Person, Ticket, Zendesk
+from fairlead.cli.demo_support.zendesk import Person, Ticket, Zendesk
 
 PROJECT = "support"
 HANBIT = Estate(
@@ -78,7 +78,6 @@ class Stage:
     line: relay.Line
     browser: Browser
     package: dict[str, Any]
-    pictures: list[Path] = field(default_factory=list)
 
     @property
     def pictures_dir(self) -> Path:
@@ -89,8 +88,9 @@ class Stage:
 class Setter:
     """Sets the stage, in order; all of it ends with `stack`, and when this process is killed."""
 
-    def __init__(self, folder: Path, toolenvs: Path, stack: ExitStack, times: Times) -> None:
-        self.folder, self.toolenvs, self.stack, self.times = folder, toolenvs, stack, times
+    def __init__(self, folder: Path, toolenvs: Path, stack: ExitStack) -> None:
+        self.folder, self.toolenvs, self.stack = folder, toolenvs, stack
+        self.about: dict[str, Any] = {}  # what `fairlead serve` says of itself
         self.line = stack.enter_context(relay.laid())
         tickets = {ticket.number: ticket for ticket in (HANBIT_TICKET, BLUEWAVE_TICKET, STRAY_TICKET)}
         self.zendesk = Zendesk(tickets, {person.user: person for person in (MINJI, EMMA)})
@@ -120,8 +120,8 @@ class Setter:
         aws, hub_external_id = Aws(running.endpoint_url), secrets.token_urlsafe(32)
         return aws, world.provide(aws, hub_external_id), hub_external_id
 
-    def server(self, aws: Aws, keys: tuple[str, str], hub_external_id: str) -> Client:
-        """API and worker as `fairlead serve` starts them; a client of the administrator."""
+    def server(self, aws: Aws, keys: tuple[str, str], hub_external_id: str, **more: str) -> Client:
+        """API and worker as `fairlead serve` starts them with these settings; the administrator's client."""
         key_file = self.folder / "zendesk-public-key.pem"
         key_file.write_bytes(self.zendesk.public_key())
         settings = {
@@ -137,9 +137,12 @@ class Setter:
             "FAIRLEAD_SUPPORT__SESSION_S": "60",  # short, so that sessions are renewed, too
             "FAIRLEAD_SUPPORT__ACCESS__HUB_ROLE_ARN": world.HUB_ARN,
             "FAIRLEAD_SUPPORT__ACCESS__HUB_EXTERNAL_ID": hub_external_id,
+            **more,
         }
         command = ["-m", "fairlead.cli.main", "serve", "--port", "0", "--json", "--until-eof"]
-        about = json.loads(self.stack.enter_context(announced(self.folder, "serve", command, **settings)))
+        self.about = about = json.loads(
+            self.stack.enter_context(announced(self.folder, "serve", command, **settings))
+        )
         self.line.lead_to(urlsplit(about["url"]).port or 0)
         admin = _login(about)
         admin.post("/projects", {"id": PROJECT, "name": "AWS support"})
@@ -183,6 +186,3 @@ def served_as_packaged(stage: Stage) -> int:
         same += 1
     connection.close()
     return same
-
-
-__all__ = ["INSTALLATION", "Setter", "Stage", "served_as_packaged", "take_on"]

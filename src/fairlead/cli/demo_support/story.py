@@ -44,6 +44,9 @@ def tell(data_dir: Path, toolenvs: Path, *, as_json: bool) -> None:
     with ExitStack() as stack:
         try:
             story.tell(stack)
+        except KeyboardInterrupt:
+            story.out.print("\nstopping …", style="dim")
+            raise
         except AssertionError as error:  # of what should be seen in the browser
             log = data_dir / "serve.log"
             raise DemoFailed(str(error), remedy=f"Read {log}.") from error
@@ -136,7 +139,7 @@ class Story:
     def _set(self, stack: ExitStack) -> Stage:
         with self._timed("programs, browser, font (only installed once)"), self.out.status("") as status:
             executable = needs.install(self.toolenvs, lambda what: status.update(f"{what} …"))
-        setter = Setter(self.folder, self.toolenvs, stack, self.times)
+        setter = Setter(self.folder, self.toolenvs, stack)
         self._heading("A local AWS, three accounts", "trust policies, ExternalIds and IAM are enforced")
         with self._timed("local AWS with two customers"):
             aws, keys, hub = setter.local_aws()
@@ -274,7 +277,7 @@ class Story:
             sum("몇 개" in one for one in asked) == 1 and "전송" not in asked[-1],
             "what was asked while the line was cut was sent once, and answered",
         )
-        desk.down()
+        desk.see(".item.report")
         desk.picture("10-back-ko")
         return next(one for one in desk.heard() if one.job == job and one.kind == "report")
 
@@ -311,7 +314,7 @@ class Story:
             kind == "internalNote" and summary in text, "its summary stands in the ticket as an internal note"
         )
         self._say("  " + text.strip().replace("\n", "\n  "))
-        desk.down()
+        desk.see(".item.report")
         desk.picture("12-note-ko")
 
     def _monthly(self, desk: Sidebar) -> None:
@@ -447,6 +450,7 @@ class Story:
         )
         missing = [name for name in wanted if not counted[f"support.{name}"]]
         self._check(not missing, "every session, question, account, call, report and insertion is there")
+        self._check(on.admin.get("/audit/verify")["intact"], "its chain is intact")
         if on.zendesk.renewed:
             self._say(f"Sessions were renewed {on.zendesk.renewed} times meanwhile, through Zendesk's proxy.")
 

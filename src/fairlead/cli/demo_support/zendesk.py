@@ -69,8 +69,8 @@ class Person:
 class Zendesk:
     """One Zendesk with one installation of the app."""
 
-    tickets: Mapping[int, Ticket]
-    agents: Mapping[int, Person]
+    tickets: dict[int, Ticket]
+    agents: dict[int, Person]
     key: RSAPrivateKey = field(
         repr=False, default_factory=lambda: generate_private_key(public_exponent=65537, key_size=2048)
     )

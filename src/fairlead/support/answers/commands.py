@@ -84,6 +84,25 @@ _FORBIDDEN = (
 _FORBIDDEN_OPTIONS = tuple(_FORBIDDEN.split())
 _OPTION = re.compile(r"--[a-z][a-z0-9-]{0,60}")
 _FILE = re.compile(r"(?:file|fileb|https?|s3)://", re.IGNORECASE)
+_WHOLE = ("--region", "--query")  # never abbreviated: what they say is looked at
+
+# Members of answers that hold secrets by nature or by habit: never asked for by name, and never shown.
+SECRET_NAME = re.compile(
+    r"(?i)(userdata|environment|variables|environmentvariables|customergatewayconfiguration|secretstring"
+    r"|secretbinary|secretaccesskey|sessiontoken|plaintext|passworddata|authtoken|privatekey"
+    r"|masteruserpassword|password|stagevariables)"
+)
+# A query decides under which names an answer arrives, and so whether a secret still bears its own: nothing in
+# it may name one, drop names (`.*`, values) or turn members into text (to_string).
+_QUERY_PART = re.compile(
+    r"'[^']*'|`[^`]*`|\"(?P<quoted>[^\"]*)\"|(?P<name>[A-Za-z_]\w*)(?P<call>\s*\()?|\[\s*\*\s*\]"
+    r"|(?P<wrong>[*'`\"])|."
+)
+_FUNCTIONS = (
+    "abs avg ceil contains ends_with floor join keys length map max max_by merge min min_by not_null reverse"
+    " sort sort_by starts_with sum to_array to_number type"
+)
+_QUERY_FUNCTIONS = frozenset(_FUNCTIONS.split())
 
 
 class CommandRefused(FairleadError):
@@ -115,9 +134,7 @@ def _options(words: list[str]) -> str | None:
     for word in words:
         if word.startswith("--"):
             name, equals, value = word.partition("=")
-            # Beginnings as well: the command line completes what is unambiguous.
-            if not _OPTION.fullmatch(name) or any(one.startswith(name) for one in _FORBIDDEN_OPTIONS):
-                raise _refused(f"the option {name[:40]} is not allowed")
+            _check_option(name)
             after = name
             if not equals:
                 continue
@@ -126,11 +143,33 @@ def _options(words: list[str]) -> str | None:
             raise _refused("it has words that belong to no option")
         if _FILE.search(word):
             raise _refused("it names a file or an address")
+        if after == "--query":
+            _check_query(word)
         if after == "--region":
             if not REGION.fullmatch(word):
                 raise _refused(f"{word[:40]!r} is not a region")
             region = word
     return region
+
+
+def _check_option(name: str) -> None:
+    """Raises CommandRefused. Beginnings as well: the command line completes what is unambiguous."""
+    if not _OPTION.fullmatch(name) or any(one.startswith(name) for one in _FORBIDDEN_OPTIONS):
+        raise _refused(f"the option {name[:40]} is not allowed")
+    if name not in _WHOLE and any(one.startswith(name) for one in _WHOLE):
+        raise _refused(f"the option {name[:40]} is not written out")
+
+
+def _check_query(query: str) -> None:
+    """Raises CommandRefused where `query` could make a secret out of what is shown."""
+    if "\\" in query:  # what is quoted would end elsewhere than it seems
+        raise _refused("its query holds a backslash")
+    for part in _QUERY_PART.finditer(query):
+        name = part["quoted"] or part["name"]
+        if part["wrong"] or (part["call"] and name not in _QUERY_FUNCTIONS):
+            raise _refused("its query uses what could show members without their names")
+        if name and SECRET_NAME.fullmatch(name):
+            raise _refused(f"its query names {name[:40]}, which may hold secrets")
 
 
 def _refused(why: str) -> CommandRefused:

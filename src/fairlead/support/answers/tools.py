@@ -145,7 +145,11 @@ class Tool:
         return (self.arguments.__doc__ or "").strip()
 
 
-CLOUDTRAIL, CLOUDWATCH, AWS_API = "cloudtrail-mcp-server", "cloudwatch-mcp-server", "aws-api-mcp-server"
+SERVERS = CLOUDTRAIL, CLOUDWATCH, AWS_API = (
+    "cloudtrail-mcp-server",
+    "cloudwatch-mcp-server",
+    "aws-api-mcp-server",
+)
 TOOLS = {
     tool.name: tool
     for tool in (
@@ -274,12 +278,6 @@ def failure_of(text: str, code: str = "", call: str = "") -> Failure:
     return Failure(cause=Cause.MISSING if missing else Cause.FAILED, code=bare, call=call)
 
 
-# Never shown, wherever they stand: they hold secrets by nature or by habit.
-_REMOVED = re.compile(
-    r"(?i)^(userdata|environment|variables|environmentvariables|customergatewayconfiguration|secretstring"
-    r"|secretbinary|secretaccesskey|sessiontoken|plaintext|passworddata|authtoken|privatekey"
-    r"|masteruserpassword|password|stagevariables)$"
-)
 REMOVED = "[removed]"
 
 
@@ -287,7 +285,8 @@ def without_secrets(value: Any) -> Any:
     """`value` with everything under the names of secrets replaced."""
     if isinstance(value, dict):
         return {
-            key: REMOVED if _REMOVED.match(str(key)) else without_secrets(item) for key, item in value.items()
+            key: REMOVED if commands.SECRET_NAME.fullmatch(str(key)) else without_secrets(item)
+            for key, item in value.items()
         }
     return [without_secrets(item) for item in value] if isinstance(value, list) else value
 

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from fairlead.kernel.errors import FairleadError
-from fairlead.support.job_words import suggestion
 from fairlead.support.model import Customer, Intent
 from fairlead.support.steps.port import Job, loaded
 from fairlead.support.telling import Teller, telling
@@ -42,12 +41,7 @@ async def _answer(job: Job, tell: Teller) -> dict[str, Any]:
     access = await _entered(job, customer)
     tell.progress(8, "preparing")
     found = await _asked(job, customer, access, tell)
-    if isinstance(found, Clarify):
-        return {"kind": "clarify", "data": found.document()}
-    data = found.document()
-    if found.suggests:
-        data["text"] += suggestion(found.suggests, found.month, job.language)
-    return {"kind": "answer", "data": data}
+    return {"kind": "clarify" if isinstance(found, Clarify) else "answer", "data": found.document()}
 
 
 async def _asked(
