@@ -18,6 +18,9 @@ import socketio
 
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.db import Database, open_database
+from fairlead.kernel.projects import accounts as users
+from fairlead.kernel.projects import store as projects
+from fairlead.kernel.projects.model import Actor, ProjectSettings
 from fairlead.kernel.projects.tokens import SigningKey, load_signing_key
 from fairlead.support import accounts
 from fairlead.support.messages import ENDS, NAMESPACE
@@ -159,9 +162,18 @@ def open_desk(folder: Path, url: str, *, tickets: int = 60) -> Iterator[Desk]:
     """A desk over the migrated database at `url`."""
     database = open_database(url)
     with database.transaction() as connection:
+        user = users.create_user(connection, username="olga", password_hash="!", is_admin=False)
         for project, account in ((PROJECT, ACCOUNT), (OTHER_PROJECT, OTHER_ACCOUNT)):
             customer = Customer(
                 project_id=project, account=account, name=project, role_name=None, external_id=None
+            )
+            projects.create(
+                connection,
+                project_id=project,
+                name=project,
+                description="",
+                settings=ProjectSettings(),
+                owner=Actor(user_id=user.id, username="olga", is_admin=False),
             )
             accounts.put_customer(connection, customer, actor="test")
             for ticket in range(1, tickets + 1):

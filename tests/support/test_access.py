@@ -354,8 +354,9 @@ def small_settings(folder: Path, url: str, **access: Any) -> Settings:
 async def test_credentials_of_another_account_are_thrown_away(tmp_path: Path) -> None:
     with small_sts(account=GLOBEX) as sts:
         async with open_accesses(small_settings(tmp_path, sts.url)) as accesses:
-            with pytest.raises(refusals.WrongAccount, match=GLOBEX):
+            with pytest.raises(refusals.WrongAccount) as refused:
                 await accesses.open(customer(ACME), actor=AGENT, ticket="1")
+    assert GLOBEX not in str(refused.value.problem())
 
 
 @pytest.mark.parametrize(

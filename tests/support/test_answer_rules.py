@@ -132,6 +132,24 @@ def test_tools_and_arguments_that_are_not_ours_are_refused(name: str, arguments:
         tools.prepared(name, arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "kept"),
+    [
+        ("lookup_events", {"attribute_key": "EventName", "attribute_value": "DeleteBucket", "region": "us-east-1"}, "lookup_events DeleteBucket (us-east-1)"),
+        ("lookup_events", {"attribute_key": "Username", "attribute_value": "minji.kim", "region": "us-east-1"}, "lookup_events Username (us-east-1)"),
+        ("lookup_events", {"attribute_key": "ResourceName", "attribute_value": "kim-files", "region": "us-east-1"}, "lookup_events ResourceName (us-east-1)"),
+        ("lookup_events", {"attribute_key": "EventSource", "attribute_value": "a word of the question", "region": "us-east-1"}, "lookup_events EventSource (us-east-1)"),
+        ("lookup_events", {"region": "us-east-1"}, "lookup_events (us-east-1)"),
+        ("get_alarm_history", {"alarm_name": "kim's alarm", "region": "us-east-1"}, "get_alarm_history (us-east-1)"),
+        ("call_aws", {"command": "aws iam get-user --user-name minji.kim"}, "iam get-user"),
+    ],
+)  # fmt: skip
+def test_the_audit_record_keeps_calls_without_names_of_people_and_things(
+    name: str, arguments: dict[str, Any], kept: str
+) -> None:
+    assert tools.noted(name, arguments) == kept
+
+
 def test_what_holds_secrets_by_name_is_never_shown() -> None:
     functions = [
         {"FunctionName": "f", "Environment": {"Variables": {"KEY": "hunter2"}}, "UserData": "hunter2"}

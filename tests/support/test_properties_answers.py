@@ -185,7 +185,7 @@ def test_property_8_mcp_consistency(calls: list[tuple[str, dict[str, Any]]]) -> 
 async def _all_called(calls: list[tuple[str, dict[str, Any]]]) -> tuple[_Group, list[tuple[str, str]]]:
     audited: list[tuple[str, str]] = []
 
-    async def announce(name: str, summary: str) -> None:
+    async def announce(name: str, summary: str, _noted: str) -> None:
         audited.append((name, summary))
 
     group = _Group()

@@ -500,7 +500,8 @@ def test_ctrl_c_ends_the_command_with_what_it_has(faulty: SandboxProcess, tmp_pa
 
 def test_a_report_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for out in (tmp_path / "file" / "report.html", tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    for out in (tmp_path / "file" / "report.html", tmp_path / "folder.html"):
         with pytest.raises(FairleadError) as refused:
             command("http://127.0.0.1:9", tmp_path, "--out", out)
         assert refused.value.code == "cli.file_unwritable"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import socketio
 
 from fairlead.kernel import audit
 from fairlead.kernel.clock import utc_now
+from fairlead.kernel.projects import store as projects
 from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.runs import Runs, RunStatus, open_runs
 from fairlead.kernel.runs import store as run_store
@@ -21,8 +23,9 @@ from fairlead.kernel.runs.model import Outcome
 from fairlead.support import accounts, history, jobs, messages
 from fairlead.support.history import EVENTS_MAX, JOBS_MAX
 from fairlead.support.messages import MESSAGE_MAX_BYTES, NAMESPACE
-from fairlead.support.model import Agent, AgentRole, JobKind, Language
+from fairlead.support.model import Agent, AgentRole, Customer, JobKind, Language
 from fairlead.support.socket_gate import FRAMES_AT_ONCE, JOIN_S, OWED_MAX, STALL_S, Connection, Gate
+from fairlead.support.socket_requests import JOBS_AT_ONCE
 from fairlead.support.socket_sessions import CONNECTIONS_MAX, REQUESTS_AT_ONCE
 from fairlead.support.zendesk import issue_session
 from tests.services import fresh_database
@@ -40,6 +43,7 @@ from tests.support.live import (
 )
 from tests.support.redis_service import running_redis
 from tests.support.zendesk_keys import INSTALLATION, PROJECT, SECRET, USER
+from tests.support.zendesk_server import running_zendesk
 
 Connect = Callable[..., Awaitable[Client]]
 USERS = iter(range(361507780000, 361507790000))
@@ -245,6 +249,34 @@ async def test_claiming_to_have_seen_the_future_hides_nothing_from_others(
     assert owner.whole(job)
 
 
+async def test_a_ticket_that_went_to_another_account_does_not_tell_what_was_found_in_the_one_before(
+    desk: Desk, connect: Connect
+) -> None:
+    new = "777788889999"
+    before = await connect()
+    over = (await before.ask(deltas=2))["job"]
+    await before.ended(over)
+    at_work = (await before.ask(deltas=2, at=0, gate="rebound"))["job"]
+    await until(lambda: before.seen.get(at_work) == 4)
+    with desk.database.transaction() as connection:
+        customer = Customer(project_id=PROJECT, account=new, name="new", role_name=None, external_id=None)
+        accounts.put_customer(connection, customer, actor="test")
+        accounts.bind_ticket(connection, PROJECT, before.ticket, new, organization=None, actor="test")
+    after = await connect(before.ticket)
+    await until(lambda: after.hellos)
+    assert after.hellos[0]["account"] == new
+    assert (await after.send("resume", {"jobs": {over: 0}}))["problem"]["code"] == "support.job_not_found"
+    await after.cut()
+    await after.connect(since={over: 0, at_work: 1})
+    desk.open_gate("rebound")
+    assert (await before.ended(at_work))[-1] == "answer"  # who asked is told to the end
+    mine = (await after.ask(deltas=1))["job"]
+    assert (await after.ended(mine))[-1] == "answer"
+    await before.ended(mine)
+    assert {event["job"] for event in after.raw} == {mine}
+    assert ACCOUNT not in json.dumps(after.raw)
+
+
 async def test_a_gap_is_filled_on_request(connect: Connect) -> None:
     client = await connect()
     job = (await client.ask(deltas=3))["job"]
@@ -310,6 +342,36 @@ async def test_while_zendesk_is_silent_a_tickets_own_binding_is_neither_shown_no
     health = httpx2.get(f"{server.said}/health", trust_env=False).json()
     assert (health["status"], health["checks"]["zendesk"]["ok"]) == ("degraded", False)
     server.stop()
+
+
+async def test_what_is_hidden_while_zendesk_is_silent_follows_once_it_speaks(
+    connect: Connect, desk: Desk
+) -> None:
+    asker = await connect()
+    known, unknown = [(await asker.ask(deltas=1))["job"] for _ in range(2)]
+    for job in (known, unknown):
+        await asker.ended(job)
+    given = {"id": INSTALLATION, "project": PROJECT, "subdomain": "acme", "shared_secret": SECRET}
+    with desk.database.transaction() as connection:
+        accounts.bind_organization(connection, PROJECT, "7001", ACCOUNT, actor="test")
+    with running_zendesk() as zendesk:
+        zendesk.organizations[asker.ticket] = 7001
+        zendesk.failing = 401
+        key_file = desk.folder / "keys" / "zendesk.pem"
+        server = desk.start_server(
+            installations=[{**given, **zendesk.settings, "public_key_file": str(key_file)}]
+        )
+        client = Client(server.said, desk.token(user=agent_id()), asker.ticket)
+        await client.connect(since={known: 1})
+        assert (await client.ask())["problem"]["code"] == "support.zendesk_refused"
+        await until(lambda: len(client.raw) == asker.seen[known] - 1)
+        assert {event["job"] for event in client.raw} == {known}  # it had begun to see that one
+        zendesk.failing = None
+        mine = (await client.ask(deltas=1))["job"]
+        await until(lambda: client.seen.get(unknown) == asker.seen[unknown])
+        assert (await client.ended(mine))[-1] == "answer"
+        await client.close()
+        server.stop()
 
 
 async def test_a_ticket_without_an_account_can_be_opened_but_not_asked_about(connect: Connect) -> None:
@@ -484,6 +546,45 @@ async def test_who_asks_too_often_is_told_to_wait_and_others_are_served(connect:
     again = [(await noisy.send("nope", {}))["problem"]["code"] for _ in range(8)]
     assert "support.rate_limited" in again  # a new connection is no new allowance
     assert (await quiet.ask(deltas=1))["ok"] is True
+
+
+async def test_one_agent_has_only_so_many_jobs_at_once(desk: Desk, connect: Connect) -> None:
+    busy, other = await connect(), await connect()
+    first = await busy.ask(id_=(again := str(uuid.uuid4())), deltas=1, at=0, gate="crowd")
+    for _ in range(JOBS_AT_ONCE - 1):
+        assert (await _patiently(busy, deltas=1, at=0, gate="crowd"))["ok"] is True
+    refused = (await _patiently(busy, deltas=1))["problem"]
+    assert (refused["code"], refused["retryable"]) == ("support.too_many_jobs", True)
+    assert refused["details"]["retry_after_s"] > 0
+    resent = await _patiently(busy, id_=again, deltas=1, at=0, gate="crowd")
+    assert resent["job"] == first["job"]
+    assert (await other.ask(deltas=1))["ok"] is True
+    desk.open_gate("crowd")
+    assert (await busy.ended(first["job"]))[-1] == "answer"
+
+
+async def _patiently(client: Client, **script: Any) -> Any:
+    """The answer to a question, asked again while it comes too soon."""
+    while True:
+        answer = await client.ask(**script)
+        if answer.get("problem", {}).get("code") != "support.rate_limited":
+            return answer
+        await asyncio.sleep(0.1)  # an allowance that comes with time
+
+
+async def test_in_an_archived_project_nothing_new_is_begun(desk: Desk, connect: Connect) -> None:
+    client = await connect("54", installation=OTHER, project=OTHER_PROJECT)
+
+    def archive(at: datetime | None) -> None:
+        with desk.database.transaction() as connection:
+            projects.update(connection, projects.find(connection, OTHER_PROJECT), {"archived_at": at})
+
+    archive(utc_now())
+    try:
+        assert (await client.ask())["problem"]["code"] == "support.project_closed"
+    finally:
+        archive(None)
+    assert (await client.ask(deltas=1))["ok"] is True
 
 
 async def test_who_floods_is_put_out(connect: Connect) -> None:

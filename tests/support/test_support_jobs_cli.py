@@ -102,7 +102,7 @@ def test_a_question_is_answered_in_its_language_and_names_the_command_of_a_job(
     result = run("ask", question, "--account", ACME)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(title)
-    assert "fairlead support screen with the same" in result.stdout
+    assert f"\nfairlead support screen --account {ACME} --project {PROJECT}\n" in result.stdout
 
 
 def test_a_question_back_is_exit_1(run: Run) -> None:

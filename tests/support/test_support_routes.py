@@ -538,6 +538,19 @@ def test_organizations_and_tickets_are_bound_and_listed(customers: Door) -> None
     problem(gone, 404, "support.binding_not_found")
 
 
+def test_whoever_takes_a_projects_name_anew_does_not_get_its_customers(door: Door) -> None:
+    body = {"id": "shop", "name": "Shop"}
+    assert door.call("olga", "POST", "/projects", json=body).status_code == 201
+    path = f"/projects/shop/support/customers/{ACCOUNT}"
+    assert door.call("olga", "PUT", path, json={"name": "ACME"}).status_code == 200
+    assert door.call("olga", "DELETE", "/projects/shop").json()["archived_at"]  # kept: there is a customer
+    problem(door.call("eve", "POST", "/projects", json=body), 409, "projects.exists")
+    problem(door.call("eve", "GET", path), 404, "projects.not_found")
+    assert door.call("olga", "DELETE", path).status_code == 204
+    assert door.call("olga", "DELETE", "/projects/shop").status_code == 204
+    assert door.call("eve", "POST", "/projects", json=body).status_code == 201
+
+
 def test_roles_are_given_in_the_projects_own_installations_only(door: Door) -> None:
     assert door.admin("olga", "PUT", f"/agents/{INSTALLATION}/71", json={"role": "lead"}).status_code == 204
     listed = door.admin("vera", "GET", "/agents").json()["items"]

@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -306,6 +307,20 @@ def test_spacing_particles_and_honorifics_do_not_matter(variants: tuple[str, ...
 def test_what_is_no_text_is_refused(text: str) -> None:
     with pytest.raises(QuestionUnreadable):
         understand(text, NOW)
+
+
+@pytest.mark.parametrize("text", ["\ufdfa" * 1_000, "\ufb03" * (MAX_CHARACTERS // 2)])
+def test_a_text_that_grows_when_it_is_normalised_is_measured_then(text: str) -> None:
+    with pytest.raises(QuestionTooLong):
+        understand(text, NOW)
+
+
+@pytest.mark.parametrize("space", ["\u2028", "\u1680", "\n", " ", "3 \u2028"])
+def test_thousands_of_spaces_take_no_longer_than_words(space: str) -> None:
+    text = f"지난 {space * (3_900 // len(space))} 2026년 1 월"
+    began = time.process_time()
+    understand(text, NOW)
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("size", [MAX_CHARACTERS + 1, 1_000_000])

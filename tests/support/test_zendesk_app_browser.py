@@ -100,6 +100,13 @@ def test_evidence_names_what_was_not_read_and_where_a_text_is_from(ticket: Page)
     assert shown == "EvidenceNot readus-east-1: deniedSourceshttps://docs.aws.amazon.com/x"
 
 
+def test_a_language_model_is_named_and_rules_are_not(ticket: Page) -> None:
+    for job, model in (("job-1", "embedded"), ("job-2", "openai:qwen3")):
+        emit(ticket, job, 1, "answer", f"{{text: 'x', model: '{model}', evidence: {{account: '1'}}}}")
+    shown = ticket.evaluate(f"[...{DOC}.querySelectorAll('.evidence dl')].map((e) => e.textContent)")
+    assert shown == ["Account1", "Account1Language modelopenai:qwen3"]
+
+
 @pytest.mark.parametrize(
     ("suggests", "name", "request_", "month"),
     [
@@ -465,6 +472,17 @@ def test_a_question_is_answered_in_the_language_that_it_is_asked_in(browser: Bro
         for text in ("Who deleted the bucket?", "S3 버킷을 누가 삭제했나요?", "404?"):
             ask(page, text)
         assert [one["language"] for one in sent(page, "ask")] == ["en", "ko", "ko"]
+
+
+def test_each_answer_stands_below_its_own_question(ticket: Page) -> None:
+    for text in ("first", "second"):
+        ask(ticket, text)
+    ticket.until(f"{APP}.wire.acknowledged === 2")
+    for job in ("job-1", "job-2"):
+        emit(ticket, job, 1, "progress", "{percent: 3, stage: 'collecting'}")
+    emit(ticket, "job-2", 2, "answer", "{text: 'to the second'}")
+    emit(ticket, "job-1", 2, "answer", "{text: 'to the first'}")
+    assert texts(ticket, ".item .text") == ["first", "to the first", "second", "to the second"]
 
 
 def test_what_is_the_same_is_not_said_twice_and_short_names_stay_whole(ticket: Page) -> None:

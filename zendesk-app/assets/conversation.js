@@ -32,9 +32,12 @@ function progressed(before, data, at) {
   return { ...before, ...data, kind: "progress", percent, stage, at, active: true };
 }
 
+/** In place of what has its key, else below the question that it belongs to: several jobs may be under way. */
 function put(items, item) {
   const at = items.findIndex((other) => other.key === item.key);
-  return at < 0 ? [...items, item] : items.map((other, index) => (index === at ? item : other));
+  if (at >= 0) return items.map((other, index) => (index === at ? item : other));
+  const last = items.findLastIndex((other) => other.job === item.job);
+  return last < 0 ? [...items, item] : [...items.slice(0, last + 1), item, ...items.slice(last + 1)];
 }
 
 function ended(items, job) {

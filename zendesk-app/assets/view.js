@@ -65,7 +65,7 @@ function listed(title, lines, className = "soft") {
   return lines.length ? [h("p", { className: `${className} small` }, title), h("ul", {}, lines)] : [];
 }
 
-function evidence(found, { words }) {
+function evidence({ evidence: found, model }, { words }) {
   if (!found) return null;
   const calls = (found.calls ?? []).map((call) => h("li", {}, h("code", {}, call)));
   const unread = (found.unread ?? []).map((what) => h("li", {}, what));
@@ -75,6 +75,7 @@ function evidence(found, { words }) {
     ...row(words("evidence.region"), found.region),
     ...row(words("evidence.period"), periodText(found.period)),
     ...row(words("evidence.count"), found.count),
+    ...row(words("evidence.model"), model === "embedded" ? null : model), // rules say so in the text
   ];
   if (!rows.length && !calls.length && !unread.length && !sources.length && !found.truncated) return null;
   return h(
@@ -103,7 +104,7 @@ function answer(item, tools) {
     author(tools.words, "assistant"),
     prose(item.text),
     item.streaming ? null : offer(item.suggests, tools),
-    item.streaming ? null : evidence(item.evidence, tools),
+    item.streaming ? null : evidence(item, tools),
     item.streaming ? null : insertions(item.text, item, tools),
   );
 }

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fairlead.api.parts import Parts
 from fairlead.kernel import audit
 from fairlead.kernel.clock import utc_now
+from fairlead.kernel.db import metadata
 from fairlead.kernel.errors import Conflict, InvalidInput
 from fairlead.kernel.http import CurrentActor, IfMatch, Page, PageParams, PlainText, etag, page_of
 from fairlead.kernel.projects import accounts, store

@@ -52,6 +52,12 @@ def colours_of(share: Floats, stops: Sequence[Colour]) -> npt.NDArray[np.float64
     return np.stack([np.interp(share, places, table[:, channel]) for channel in range(3)], axis=-1)
 
 
+@cache
+def _table(stops: tuple[Colour, ...]) -> npt.NDArray[np.float32]:
+    """The scale in 1,024 steps: looking up is several times as fast as interpolating each pixel."""
+    return colours_of(np.linspace(0.0, 1.0, 1024), stops).astype(np.float32)
+
+
 class Figure:
     """A sheet of paper with a title; lengths are page pixels."""
 
@@ -110,10 +116,8 @@ class Figure:
 
     def png(self) -> bytes:
         """The sheet as a PNG file."""
-        size = (self.width * _DENSITY, self.height * _DENSITY)
         buffer = io.BytesIO()
-        reduced = self._image.resize(size, Image.Resampling.BOX)
-        reduced.save(buffer, "PNG", compress_level=7)
+        self._image.reduce(_OVER).save(buffer, "PNG", compress_level=4)
         return buffer.getvalue()
 
 
@@ -195,10 +199,11 @@ def _blend(ct: Slice, values: Slice, wash: Wash, size: tuple[int, int]) -> npt.N
     grey = np.interp(_enlarged(ct.values, size), [-1000, -300, 300, 1200], [0, 70, 190, 255])
     fine = _enlarged(values.values, size)
     share = np.clip((fine - wash.low) / (wash.high - wash.low), 0.0, 1.0)
-    over = colours_of(share, wash.colours)
+    table = _table(tuple(wash.colours))
+    over = table[(np.nan_to_num(share) * (len(table) - 1)).astype(np.int16)]
     known = np.isfinite(fine) & (fine >= wash.hidden_below)
-    alpha = np.where(known, wash.opacity, 0.0)[..., None]
-    picture = np.where(np.isnan(over), 0.0, over) * alpha + grey[..., None] * (1.0 - alpha)
+    alpha = np.where(known, np.float32(wash.opacity), np.float32(0.0))[..., None]
+    picture = over * alpha + grey.astype(np.float32)[..., None] * (1.0 - alpha)
     for level in wash.lines:
         picture[_edges(np.nan_to_num(fine, nan=-np.inf) >= level)] = (
             colours_of(np.array((level - wash.low) / (wash.high - wash.low)), wash.colours) * 0.55 + 110.0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli import output
+from fairlead.cli import files, output
 from fairlead.cli.client import read_input
-from fairlead.kernel.errors import FairleadError
+from fairlead.cli.support_options import Json, Language
 
 if TYPE_CHECKING:
     from fairlead.support.zendesk_app import Report
@@ -20,23 +20,9 @@ app = typer.Typer(
     name="support", help="AWS support in Zendesk: questions, screenings and the app.", no_args_is_help=True
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Question = Annotated[
     str, typer.Argument(help="The question, in Korean or English; - reads it from standard input.")
 ]
-
-
-class FileUnwritable(FairleadError):
-    """A file could not be written."""
-
-    code, status, retryable = "cli.file_unwritable", 400, False
-
-
-class Language(StrEnum):
-    """Languages of a report."""
-
-    KOREAN = "ko"
-    ENGLISH = "en"
 
 
 class Format(StrEnum):
@@ -141,7 +127,7 @@ def render_report(
         # Excel reads Korean only behind a byte order mark.
         Format.CSV: lambda: "\ufeff" + report.render_csv(screening, change),
     }[form]()
-    _write(out, text)
+    files.write(out, text.encode())
     counts = {
         kind: len(getattr(change, kind)) for kind in ("new", "unchanged", "fixed", "unknown", "suppressed")
     }
@@ -150,16 +136,6 @@ def render_report(
     else:
         shown = ", ".join(f"{number} {kind}" for kind, number in counts.items())
         output.console().print(f"{out}: {shown}", markup=False)
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise FileUnwritable(
-            f"{out}: {error.strerror or error}", remedy="Check the path and its permissions.", path=str(out)
-        ) from error
 
 
 @app.command("validate-app")

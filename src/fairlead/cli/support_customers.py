@@ -8,6 +8,7 @@ import typer
 
 from fairlead.cli import output
 from fairlead.cli.client import Client, connect, current_project
+from fairlead.cli.support_options import Json, Language, Project
 
 customers = typer.Typer(name="customers", help="Accounts that a project may look into.", no_args_is_help=True)
 agents = typer.Typer(
@@ -16,20 +17,11 @@ agents = typer.Typer(
     no_args_is_help=True,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Project = Annotated[str | None, typer.Option("--project", "-p", help="Project; default: FAIRLEAD_PROJECT.")]
 Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="AWS account: twelve digits.")]
 Installation = Annotated[
     str, typer.Argument(metavar="INSTALLATION", help="Zendesk's number of the app's installation.")
 ]
 User = Annotated[str, typer.Argument(metavar="USER", help="Zendesk's id of the user: digits.")]
-
-
-class Language(StrEnum):
-    """Languages of answers and reports."""
-
-    KOREAN = "ko"
-    ENGLISH = "en"
 
 
 class AgentRole(StrEnum):

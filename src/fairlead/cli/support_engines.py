@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fairlead.cli import output
+from fairlead.cli.support_options import Json
 
 app = typer.Typer(name="engines", help="Screening engines.", no_args_is_help=True)
 
@@ -12,9 +13,6 @@ app = typer.Typer(name="engines", help="Screening engines.", no_args_is_help=Tru
 def register(support: typer.Typer) -> None:
     """Add `engines` to the commands of `support`."""
     support.add_typer(app)
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.command("list")

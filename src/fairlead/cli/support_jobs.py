@@ -9,24 +9,20 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from fairlead.cli import output
+from fairlead.cli import files, output
 from fairlead.cli.client import Client, ServerRefused, connect, current_project, read_input
+from fairlead.cli.support_options import Json, Language, Out, Project
 
 if TYPE_CHECKING:
     from rich.status import Status
 
 EXIT_NOT_WHOLE, EXIT_CANCELLED, EXIT_FAILED, EXIT_INTERRUPTED = 1, 3, 4, 130
 LINES_EVERY_S = 2.0  # where nobody looks at a terminal
-ENDINGS = (".html", ".json", ".csv")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Project = Annotated[str | None, typer.Option("--project", "-p", help="Project; default: FAIRLEAD_PROJECT.")]
 
 
 def _twelve_digits(account: str | None) -> str | None:
@@ -49,16 +45,6 @@ Account = Annotated[
     str | None,
     typer.Option(callback=_twelve_digits, help="AWS account of one of the project's customers."),
 ]
-Out = Annotated[
-    Path | None, typer.Option(help="File to write the report to; .html, .json or .csv by its ending.")
-]
-
-
-class Language(StrEnum):
-    """Languages of answers and reports."""
-
-    KOREAN = "ko"
-    ENGLISH = "en"
 
 
 Spoken = Annotated[Language | None, typer.Option("--language", help="Default: the customer's.")]
@@ -137,13 +123,14 @@ def _carry_out(
     """Submit a job, follow it, show what came of it. Raises Exit with its code."""
     if (ticket is None) == (account is None):
         raise typer.BadParameter("Which account? Give either --ticket or --account.")
-    if out is not None and out.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"--out ends with one of {', '.join(ENDINGS)}.")
+    if out is not None:
+        files.make_ready(out)
     place = {"ticket": ticket, "account": account, "language": language.value if language else None}
     body = {**details, **{name: value for name, value in place.items() if value is not None}}
     client, name = connect(), current_project(project)
     job = str(client.post(f"/projects/{name}/support/{what}", body)["job"])
-    followed = Followed(job=job, quiet=json_)
+    about = f"--ticket {ticket}" if ticket else f"--account {account} --project {name}"
+    followed = Followed(job=job, about=about, quiet=json_)
     try:
         followed.all(client.events(job))
     except KeyboardInterrupt:
@@ -162,6 +149,7 @@ class Followed:
     """What a job has told until now. Progress goes to standard error; text to standard output as it comes."""
 
     job: str
+    about: str  # options that name the same account to another command
     quiet: bool
     kind: str = ""  # "answer", "clarify", "report", "failed", "cancelled"
     data: dict[str, Any] = field(default_factory=dict)
@@ -264,7 +252,7 @@ def _print(followed: Followed) -> None:
             for text in evidence_lines(data.get("evidence") or {}):
                 line(text, "dim")
             if suggests := data.get("suggests"):
-                line(_command(suggests), "dim")
+                line(_command(suggests, followed.about), "dim")
         case "clarify":
             line(f"? {data['question']}")
             for choice in data.get("choices", ()):
@@ -277,10 +265,10 @@ def _print(followed: Followed) -> None:
             line("The job was cancelled.", "yellow")
 
 
-def _command(suggests: Mapping[str, Any]) -> str:
-    """How to start the job that does what was asked."""
+def _command(suggests: Mapping[str, Any], about: str) -> str:
+    """What starts the job that does what was asked."""
     month = f" --month {suggests['month']}" if suggests.get("month") else ""
-    return f"fairlead support {suggests['job']}{month} with the same --ticket or --account starts it"
+    return f"fairlead support {suggests['job']}{month} {about}"
 
 
 def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
@@ -341,30 +329,22 @@ def _list(
 
 def fetch(
     record: Annotated[str, typer.Argument(metavar="ID", help="Id, as `screenings` and `reports` show it.")],
-    out: Annotated[Path, typer.Option(help="File to write; .html, .json or .csv by its ending.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=files.report_file, help="File to write; .html, .json or .csv by its ending."),
+    ],
     project: Project = None,
 ) -> None:
     """Bring a stored report here. Who fetched it is recorded."""
-    if out.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"--out ends with one of {', '.join(ENDINGS)}.")
     _fetch(connect(), current_project(project), record, out)
 
 
 def _fetch(client: Client, project: str, record: str, out: Path) -> None:
     from urllib.parse import quote
 
-    from fairlead.cli.support import FileUnwritable
-
     path = f"/projects/{project}/support/records/{quote(record, safe='')}/link"
     link = client.post(path, {"file": f"report{out.suffix.lower()}"})
-    content = client.content(link["url"])
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
-    except OSError as error:
-        raise FileUnwritable(
-            f"{out}: {error.strerror or error}", remedy="Check the path and its permissions.", path=str(out)
-        ) from error
+    files.write(out, client.content(link["url"]))
 
 
 # ── accepted findings ─────────────────────────────────────────────────────────────────────────────

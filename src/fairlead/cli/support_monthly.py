@@ -7,17 +7,16 @@ Exit codes: 0 the report is there, with what could not be read named in it · 1 
 import asyncio
 import signal
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli import output
+from fairlead.cli import files, output
 from fairlead.cli.client import read_input
+from fairlead.cli.support_options import EndpointUrl, Json, Language, MustBe, Out, Profile, Regions, Timeout
 
 if TYPE_CHECKING:
-    from fairlead.cli.support import FileUnwritable
     from fairlead.support.collect import Access
     from fairlead.support.model import Language as ReportLanguage
     from fairlead.support.monthly import Month, MonthlyData
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 LOCAL_LOOKUPS_PER_S = 1_000.0  # a local AWS has no limit to share with others
-
-
-class Language(StrEnum):
-    """Languages of a report."""
-
-    KOREAN = "ko"
-    ENGLISH = "en"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,19 +35,11 @@ def monthly(
     month: Annotated[
         str | None, typer.Option(help="Month as 2026-10; default: the last one that is over.")
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Profile of the AWS configuration; default: the SDK's own chain.")
-    ] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="A local AWS, e.g. http://127.0.0.1:8710.")] = None,
-    region: Annotated[
-        list[str] | None, typer.Option(help="Region to read, repeatable; default: all that are switched on.")
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option(help="Account that it must be; any other is refused.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Report to write; .html, .json or .csv by its ending.")
-    ] = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    region: Regions = None,
+    account: MustBe = None,
+    out: Out = None,
     language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.KOREAN,
     timezone: Annotated[
         str, typer.Option(help="Time zone in which the month begins and ends.")
@@ -63,10 +47,8 @@ def monthly(
     previous: Annotated[
         Path | None, typer.Option(metavar="REPORT.json", help="The month before, to show what changed.")
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds after which it ends with what it has.")
-    ] = 1800.0,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    timeout: Timeout = 1800.0,
+    json_: Json = False,
 ) -> None:
     """Write the monthly security report of an AWS account. Reads only, and never a secret's value."""
     from fairlead.kernel.clock import utc_now
@@ -79,24 +61,21 @@ def monthly(
     chosen.span(utc_now(), timezone)  # an impossible month is told before anybody waits
     before = from_json(read_input(previous), name=str(previous)) if previous else None
     if out is not None:
-        _prepare(out)
+        files.make_ready(out)  # before minutes of reading, not after them
     access = Access(
         account=account or (before.account if before else None), profile=profile, endpoint_url=endpoint_url
     )
     limits = Limits(deadline_s=timeout, lookups_per_s=LOCAL_LOOKUPS_PER_S if endpoint_url else LOOKUPS_PER_S)
     data, interrupted = asyncio.run(_collect(access, chosen, tuple(region or ()), timezone, limits))
-    files = render(data, language=ReportLanguage(language.value), previous=before)
+    reports = render(data, language=ReportLanguage(language.value), previous=before)
     if out is not None:
-        _write(out, files[f"report{out.suffix.lower()}" if out.suffix.lower() in _ENDINGS else "report.html"])
+        files.write(out, reports[f"report{out.suffix.lower()}"])
     if json_:
-        typer.echo(files["report.json"].decode(), nl=False)
+        typer.echo(reports["report.json"].decode(), nl=False)
     else:
         _show(data, ReportLanguage(language.value), out)
     if not data.complete:
         raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_ERROR)
-
-
-_ENDINGS = (".html", ".json", ".csv")
 
 
 async def _collect(
@@ -136,34 +115,6 @@ class _Shown:
                 f"{progress.resources:,} resources",
                 markup=False,
             )
-
-
-def _prepare(out: Path) -> None:
-    """See that `out` takes a file before the account is read. Raises FileUnwritable."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("ab"):
-            pass
-        if out.stat().st_size == 0:
-            out.unlink()
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _write(out: Path, data: bytes) -> None:
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> "FileUnwritable":
-    from fairlead.cli.support import FileUnwritable
-
-    return FileUnwritable(
-        f"{out} cannot be written: {error.strerror or type(error).__name__}.",
-        remedy="Give another --out, or make room and rights there.",
-    )
 
 
 def _show(data: "MonthlyData", language: "ReportLanguage", out: Path | None) -> None:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from fairlead.cli import output, support_engines, support_jobs
+from fairlead.cli import files, output, support_engines, support_jobs
 from fairlead.cli.client import read_input
+from fairlead.cli.support_options import EndpointUrl, Json, Language, MustBe, Out, Profile, Regions, Timeout
 
 if TYPE_CHECKING:
-    from fairlead.cli.support import FileUnwritable
     from fairlead.support.collect import Access
     from fairlead.support.model import Difference, Screening
     from fairlead.support.screenings.port import Progress, Scope, ScreeningEngine
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 LINES_EVERY_S = 2.0  # where nobody looks at a terminal
 SHOWN = 20  # failures listed on a terminal; the report has them all
-
-
-class Language(StrEnum):
-    """Languages of a report."""
-
-    KOREAN = "ko"
-    ENGLISH = "en"
 
 
 class Engine(StrEnum):
@@ -50,13 +43,9 @@ def register(app: typer.Typer) -> None:
 
 
 def screen(
-    profile: Annotated[
-        str | None, typer.Option(help="Profile of the AWS configuration; default: the SDK's own chain.")
-    ] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="A local AWS, e.g. http://127.0.0.1:8710.")] = None,
-    region: Annotated[
-        list[str] | None, typer.Option(help="Region to read, repeatable; default: all that are switched on.")
-    ] = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    region: Regions = None,
     service: Annotated[
         list[str] | None, typer.Option(help="Service to read, repeatable; default: all.")
     ] = None,
@@ -64,28 +53,22 @@ def screen(
         Engine | None,
         typer.Option(help="What reads and judges; default: builtin. See fairlead support engines list."),
     ] = None,
-    account: Annotated[
-        str | None, typer.Option(help="Account that it must be; any other is refused.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Report to write; .html, .json or .csv by its ending.")
-    ] = None,
+    account: MustBe = None,
+    out: Out = None,
     language: Annotated[
         Language | None, typer.Option(help="Language of the report; default: the customer's, else ko.")
     ] = None,
     previous: Annotated[
         Path | None, typer.Option(metavar="FINDINGS.json", help="The screening before, to show what changed.")
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds after which it ends with what it has.")
-    ] = 3600.0,
+    timeout: Timeout = 3600.0,
     ticket: Annotated[
         str | None, typer.Option(help="By the server: the account that this Zendesk ticket is bound to.")
     ] = None,
     project: Annotated[
         str | None, typer.Option("--project", "-p", help="By the server: --account is a customer of it.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    json_: Json = False,
 ) -> None:
     """Screen an AWS account for faults in its configuration. Reads only, and never a secret's value.
 
@@ -124,7 +107,7 @@ def screen(
         language=ReportLanguage(language.value),
     )
     if out is not None:
-        _prepare(out)  # before an hour of reading, not after it
+        files.make_ready(out)  # before an hour of reading, not after it
     screening, interrupted = asyncio.run(_opened(name, access, scope, timeout))
     change = found_by.difference(before, screening, on=screening.finished_at.date())
     if out is not None:
@@ -197,34 +180,13 @@ class _Shown:
 
     def feed(self, progress: "Progress") -> None:
         """Show `progress`."""
-        left = f", about {progress.remaining_s:.0f} s left" if progress.remaining_s else ""
+        left = f", about {progress.remaining_s:.0f} s left" if (progress.remaining_s or 0) >= 1 else ""
         line = f"{progress.percent:3d} %  {progress.stage}  {progress.resources:,} resources{left}"
         if self._console.is_terminal:
             self._live.update(line)
         elif (now := time.monotonic()) - self._last >= LINES_EVERY_S or progress.percent // 10 > self._tenths:
             self._last, self._tenths = now, progress.percent // 10
             self._console.print(line, markup=False)
-
-
-def _prepare(out: Path) -> None:
-    """Make the folder of `out` and see that it takes a file. Raises FileUnwritable."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("a", encoding="utf-8"):
-            pass
-        if out.stat().st_size == 0:
-            out.unlink()
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> "FileUnwritable":
-    from fairlead.cli.support import FileUnwritable
-
-    return FileUnwritable(
-        f"{out} cannot be written: {error.strerror or type(error).__name__}.",
-        remedy="Give another --out, or make room and rights there.",
-    )
 
 
 def _write(out: Path, screening: "Screening", change: "Difference", language: Language) -> None:
@@ -239,14 +201,9 @@ def _write(out: Path, screening: "Screening", change: "Difference", language: La
         ".json": lambda: json.dumps(found_by.document(screening), ensure_ascii=False) + "\n",
         # Excel reads Korean only behind a byte order mark.
         ".csv": lambda: "\ufeff" + report.render_csv(screening, change),
+        ".html": lambda: report.render_html(screening, change, ReportLanguage(language.value)),
     }
-    text = forms.get(
-        out.suffix.lower(), lambda: report.render_html(screening, change, ReportLanguage(language.value))
-    )()
-    try:
-        out.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise _unwritable(out, error) from error
+    files.write(out, forms[out.suffix.lower()]().encode())
 
 
 def _counts(change: "Difference") -> dict[str, int]:

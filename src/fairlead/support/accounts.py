@@ -18,6 +18,7 @@ from fairlead.kernel import audit
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.db import Database
 from fairlead.kernel.errors import Conflict, Forbidden, NotFound
+from fairlead.kernel.projects import store as projects
 from fairlead.support.model import Agent, AgentRole, Customer, Language
 from fairlead.support.tables import agents, bindings, customers
 from fairlead.support.zendesk import Installation, Installations
@@ -159,6 +160,19 @@ async def of_ticket(
     return await asyncio.to_thread(look)
 
 
+def shown(
+    connection: sa.Connection, project_id: str, *, ticket: str, organization: str | None
+) -> frozenset[str]:
+    """Accounts of which the ticket may show what was found earlier; `organization` as for `resolve`.
+
+    All of its organization's, also while none of them is chosen.
+    """
+    if organization is not None:
+        return frozenset(organization_accounts(connection, project_id, organization))
+    bound = ticket_account(connection, project_id, ticket)
+    return frozenset() if bound is None else frozenset((bound,))
+
+
 def organization_accounts(connection: sa.Connection, project_id: str, organization: str) -> tuple[str, ...]:
     """The accounts of an organization, sorted."""
     return _bound(connection, project_id, BindingKind.ORGANIZATION, organization)
@@ -177,6 +191,16 @@ def _bound(connection: sa.Connection, project_id: str, kind: BindingKind, zendes
         bindings.c.zendesk_id == zendesk_id,
     )
     return tuple(connection.execute(query.order_by(bindings.c.account)).scalars())
+
+
+def require_open(connection: sa.Connection, project_id: str) -> None:
+    """Raises ProjectClosed where the project is archived or gone."""
+    try:
+        closed = projects.find(connection, project_id).archived_at is not None
+    except projects.ProjectNotFound:
+        closed = True
+    if closed:
+        raise ProjectClosed(remedy="Ask an administrator to restore it.")
 
 
 def alone(connection: sa.Connection) -> None:

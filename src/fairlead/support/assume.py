@@ -117,8 +117,10 @@ class Door:
                 error, role, request.account, source.name, stored=source.path is AccessPath.STORED_KEYS
             ) from None
         if (found := self._who(keys, refusals.of_new).account) != request.account:
+            # Who asked about one customer is not told the number of another; the operator's log has it.
+            telemetry.log.error("support.wrong_account", account=request.account, found=found)
             raise WrongAccount(
-                f"The role for account {request.account} gave credentials of account {found}.",
+                f"The role for account {request.account} gave credentials of another account.",
                 remedy="Correct the account or the role of the customer.",
                 account=request.account,
             )

@@ -90,7 +90,7 @@ class Broadcast:
 
         def look() -> tuple[history.Story, ...]:
             with self._database.reading() as connection:
-                return history.stories(connection, session.agent, session.ticket, since)
+                return history.stories(connection, session.agent, session.ticket, since, session.hidden)
 
         stories = await asyncio.to_thread(look)
         sent: dict[str, int] = {}
@@ -100,7 +100,7 @@ class Broadcast:
         telemetry.observe("fairlead_support_replayed_events", replayed)
         # Meanwhile the room may have been told more. Once it has not, there is nothing to wait for: the
         # session enters before anybody else does anything.
-        while (behind := self._feeds.behind(session.room, sent)) and self._is_here(session):
+        while (behind := self._behind(session, sent)) and self._is_here(session):
             for job, after in behind.items():
                 sent[job] = await self.replay(session, job, after)
         if not self._is_here(session):
@@ -110,6 +110,10 @@ class Broadcast:
         session.joined = True
         await self._voice.enter(session)
         self._wake.set()
+
+    def _behind(self, session: Session, sent: Mapping[str, int]) -> dict[str, int]:
+        behind = self._feeds.behind(session.room, sent)
+        return {job: after for job, after in behind.items() if job not in session.hidden}
 
     async def replay(self, session: Session, job: str, after: int) -> int:
         """Tell one client a job's events above `after`; gives the last number. Waits for slow clients."""
@@ -188,9 +192,12 @@ class Broadcast:
             self._discovered_at = float("-inf")  # somebody else submitted it just now
 
     async def _tell(self, room: str, event: Message) -> None:
-        here = self._sessions.here(room)
+        everybody = self._sessions.here(room)
+        here = [session for session in everybody if event["job"] not in session.hidden]
         kind = event["kind"] if event["kind"] in messages.KINDS else "other"
         telemetry.count("fairlead_support_events_sent_total", len(here), labels={"kind": kind})
         for session in here:
             session.connection.owed += 1
-        await self._voice.emit("job", event, room)
+        # One message to all of the room, unless it is not for all of them.
+        for to in [room] if len(here) == len(everybody) else [session.sid for session in here]:
+            await self._voice.emit("job", event, to)

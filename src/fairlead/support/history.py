@@ -35,18 +35,22 @@ class Story:
 
 
 def stories(
-    connection: sa.Connection, agent: Agent, ticket: str, since: Mapping[str, int]
+    connection: sa.Connection,
+    agent: Agent,
+    ticket: str,
+    since: Mapping[str, int],
+    hidden: Collection[str] = (),
 ) -> tuple[Story, ...]:
     """The ticket's newest jobs and those in `since` that are its own, oldest first.
 
-    A job of another ticket or installation is left out, as if there were none.
+    A job of another ticket or installation, or a `hidden` one, is left out, as if there were none.
     """
     newest = jobs.of_ticket(connection, agent.project_id, agent.installation, ticket, limit=JOBS_MAX)
     listed = {job.run_id: job for job in newest}
     for job in jobs.find_all(connection, [run_id for run_id in since if run_id not in listed]):
         if belongs(job, agent, ticket):
             listed[job.run_id] = job
-    heads = run_store.heads(connection, listed.keys())
+    heads = run_store.heads(connection, listed.keys() - set(hidden))
     found: list[Story] = []
     left = EVENTS_MAX
     for run_id in sorted(heads, key=lambda run_id: (listed[run_id].created_at, run_id), reverse=True):
@@ -58,16 +62,31 @@ def stories(
     return tuple(reversed(found))
 
 
+def hidden(
+    connection: sa.Connection, agent: Agent, ticket: str, shown: Collection[str] | None, seen: Collection[str]
+) -> frozenset[str]:
+    """Jobs of the ticket that are about another account than those it may show: it was about that once.
+
+    `shown` None: nobody could say whose ticket it is; then all but those that were `seen`.
+    """
+    others = jobs.of_other_accounts(
+        connection, agent.project_id, agent.installation, ticket, () if shown is None else shown
+    )
+    return others.difference(seen) if shown is None else others
+
+
 def belongs(job: Job | None, agent: Agent, ticket: str) -> bool:
     """Whether `job` is one of the agent's ticket."""
     mine = (agent.project_id, agent.installation, ticket)
     return job is not None and (job.project_id, job.installation, job.ticket) == mine
 
 
-def job_of(connection: sa.Connection, agent: Agent, ticket: str, run_id: str) -> Job:
+def job_of(
+    connection: sa.Connection, agent: Agent, ticket: str, run_id: str, hidden: Collection[str] = ()
+) -> Job:
     """A job of the agent's ticket. Raises JobNotFound, the same for one of somebody else's."""
     job = jobs.find(connection, run_id)
-    if job is None or not belongs(job, agent, ticket):
+    if job is None or run_id in hidden or not belongs(job, agent, ticket):
         raise JobNotFound(remedy="Reload the ticket to see its jobs.")
     return job
 

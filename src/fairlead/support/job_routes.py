@@ -439,6 +439,7 @@ def _agent_routes(door: JobsDoor) -> APIRouter:
 
         def added() -> dict[str, Any]:
             with door.support.database.transaction() as conn:
+                accounts.require_open(conn, agent.project_id)
                 accounts.require_role(conn, agent, AgentRole.LEAD)
                 given = _suppression(body, customer.account, agent.actor)
                 return accepted_out(records.accept(conn, agent.project_id, given, today=_today()), _today())

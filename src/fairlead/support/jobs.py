@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from fairlead.kernel import audit
 from fairlead.kernel.clock import utc_now
-from fairlead.kernel.runs import Run, Runs
+from fairlead.kernel.runs import Run, Runs, RunStatus
+from fairlead.kernel.runs import store as run_store
 from fairlead.support.model import Customer, JobKind, Language
 from fairlead.support.tables import jobs
 
@@ -88,6 +89,15 @@ def submit(
     return run
 
 
+def unfinished(connection: sa.Connection, actor: str) -> int:
+    """How many runs that somebody asked for have not ended."""
+    at_work = [status.value for status in RunStatus if not status.final]
+    query = sa.select(sa.func.count()).where(
+        run_store.runs.c.status.in_(at_work), run_store.runs.c.actor == actor
+    )
+    return int(connection.execute(query).scalar_one())
+
+
 def find(connection: sa.Connection, run_id: str) -> Job | None:
     """The job of a run, or None where the run is no job of ours."""
     row = connection.execute(sa.select(jobs).where(jobs.c.run_id == run_id)).one_or_none()
@@ -120,6 +130,19 @@ def of_ticket(
         .limit(limit)
     )
     return tuple(_job(row) for row in reversed(connection.execute(query).all()))
+
+
+def of_other_accounts(
+    connection: sa.Connection, project_id: str, installation: str, ticket: str, accounts: Collection[str]
+) -> frozenset[str]:
+    """Runs of a ticket's jobs that are about none of `accounts`."""
+    query = sa.select(jobs.c.run_id).where(
+        jobs.c.project_id == project_id,
+        jobs.c.installation == installation,
+        jobs.c.ticket == ticket,
+        jobs.c.account.not_in(list(accounts)),
+    )
+    return frozenset(connection.execute(query).scalars())
 
 
 def _job(row: sa.Row[Any]) -> Job:

@@ -18,6 +18,8 @@ from fairlead.support.model import Agent, Customer, JobKind
 from fairlead.support.monthly.month import Month
 
 INSERTED = "support.inserted"
+JOBS_AT_ONCE = 20  # of one agent, however many tickets are open: workers are for all
+RETRY_S = 10
 
 
 class EventUnknown(NotFound):
@@ -30,6 +32,12 @@ class TicketForeign(Forbidden):
     """This connection belongs to another ticket."""
 
     code = "support.ticket_foreign"
+
+
+class TooManyJobs(FairleadError):
+    """More jobs at once than one agent may have."""
+
+    code, status, retryable = "support.too_many_jobs", 429, True
 
 
 class SocketInternal(FairleadError):
@@ -52,6 +60,12 @@ class Caller:
             connection, self.agent.project_id, ticket=self.ticket, organization=self.organization
         )
 
+    def shown(self, connection: sa.Connection) -> frozenset[str]:
+        """Accounts of which the ticket may show what was found earlier."""
+        return accounts.shown(
+            connection, self.agent.project_id, ticket=self.ticket, organization=self.organization
+        )
+
 
 def check_ticket(caller: Caller, ticket: str) -> None:
     """Raises TicketForeign where a request is about another ticket than the connection."""
@@ -62,12 +76,13 @@ def check_ticket(caller: Caller, ticket: str) -> None:
 def submit(database: Database, runs: Runs, caller: Caller, request: Ask | Screen | ReportWanted) -> str:
     """The job of a request; the same one however often it is sent.
 
-    Raises what `Caller.customer` raises, MonthNotBegun.
+    Raises what `Caller.customer` raises, ProjectClosed, MonthNotBegun, TooManyJobs.
     """
     with database.transaction() as connection:
+        accounts.require_open(connection, caller.agent.project_id)
         customer = caller.customer(connection)
         kind, details = _wanted(request, customer)
-        return jobs.submit(
+        run = jobs.submit(
             connection,
             runs,
             kind,
@@ -79,7 +94,15 @@ def submit(database: Database, runs: Runs, caller: Caller, request: Ask | Screen
             request_id=request.id,
             # Known to the app: it shall not show twice what it asked itself.
             details={**details, "request": request.id},
-        ).id
+        )
+        # Looked at after the fact: a request that is sent again is no job more.
+        if jobs.unfinished(connection, caller.agent.actor) > JOBS_AT_ONCE:
+            raise TooManyJobs(
+                f"{JOBS_AT_ONCE} of your jobs have not ended yet.",
+                remedy="Wait for one of them, or stop one.",
+                retry_after_s=RETRY_S,
+            )
+    return run.id
 
 
 def _wanted(request: Ask | Screen | ReportWanted, customer: Customer) -> tuple[JobKind, Mapping[str, Any]]:

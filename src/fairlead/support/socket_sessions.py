@@ -46,6 +46,8 @@ class Session:
     joined: bool = False  # was told all that its room was told
     warned: bool = False
     refusals: int = 0
+    hidden: frozenset[str] = frozenset()  # jobs of the ticket's past that are not for who is here now
+    is_sure: bool = True  # whose ticket it is; else more is hidden than needs to be
 
     @property
     def room(self) -> str:

@@ -7,7 +7,7 @@ comes back names the last number it saw and gets what follows. docs/reference/re
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -189,14 +189,15 @@ class Realtime:
     async def _welcome(self, session: Session, since: Mapping[str, int]) -> None:
         async with session.lock:
             try:
-                await self._greet(session)
+                await self._greet(session, since)
                 await self._broadcast.catch_up(session, since)
             except Exception as error:  # noqa: BLE001 - the client comes back and is welcomed again
                 code = error.code if isinstance(error, FairleadError) else type(error).__name__
                 telemetry.log.warning("support.welcome_failed", code=code)
                 session.connection.close("welcome_failed", code=1011)
 
-    async def _greet(self, session: Session) -> None:
+    async def _greet(self, session: Session, seen: Collection[str] = ()) -> None:
+        """Say where the session is, and decide what of the ticket's past it gets."""
         caller = None
         with suppress(FairleadError):  # the greeting says less; a request will say why
             caller = await self._caller(session)
@@ -209,6 +210,10 @@ class Realtime:
                 if caller is not None:
                     with suppress(FairleadError):
                         account = caller.customer(connection).account
+                if caller or not session.joined:
+                    shown = caller.shown(connection) if caller else None
+                    session.hidden = history.hidden(connection, session.agent, session.ticket, shown, seen)
+                    session.is_sure = caller is not None
             return account, role
 
         account, role = await asyncio.to_thread(look)
@@ -255,6 +260,8 @@ class Realtime:
 
     async def _submit(self, session: Session, request: Any) -> str:
         caller = await self._caller(session)
+        if not session.is_sure:  # it is now: what was kept back follows, and apps drop what they know
+            self._go(self._welcome(session, {}))
         room, job = session.room, None
         self._broadcast.hold(room)
         try:
@@ -278,7 +285,7 @@ class Realtime:
         def check() -> None:
             with self._door.database.reading() as connection:
                 for job in request.jobs:
-                    history.job_of(connection, session.agent, session.ticket, job)
+                    history.job_of(connection, session.agent, session.ticket, job, session.hidden)
 
         await asyncio.to_thread(check)
         for job, after in request.jobs.items():

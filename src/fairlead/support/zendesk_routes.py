@@ -17,7 +17,6 @@ from fairlead.kernel import audit, telemetry
 from fairlead.kernel.clock import iso, utc_now
 from fairlead.kernel.errors import FairleadError, Unauthenticated
 from fairlead.kernel.http import RouteNotFound
-from fairlead.kernel.projects import store as projects
 from fairlead.support import accounts
 from fairlead.support.account_schemas import RenewIn, TicketAccountIn, ZendeskId
 from fairlead.support.accounts import require_role, role_of
@@ -156,12 +155,7 @@ def _opened(door: SupportDoor, vouched: Vouched, now: datetime) -> str:
 
 def _agent(conn: sa.Connection, installation: str, user: str, project_id: str) -> Agent:
     """The agent with the role of now. Raises ProjectClosed."""
-    try:
-        closed = projects.find(conn, project_id).archived_at is not None
-    except projects.ProjectNotFound:
-        closed = True
-    if closed:
-        raise accounts.ProjectClosed(remedy="Ask an administrator to restore it.")
+    accounts.require_open(conn, project_id)
     role = role_of(conn, installation, user)
     return Agent(installation=installation, user=user, project_id=project_id, role=role)
 

@@ -245,10 +245,10 @@ class _Told:
         self._percent = max(self._percent, percent)
         await self._say(Progress(percent=self._percent, stage=stage, note=note))
 
-    async def call(self, name: str, summary: str) -> None:
+    async def call(self, name: str, summary: str, noted: str) -> None:
         """Before a tool is called."""
         if self._hook:
-            await self._hook(name, summary)
+            await self._hook(name, noted)
         self._calls += 1
         await self._say(ToolCalled(name=name, summary=summary))
         # Nobody knows how many calls a model will make: each takes a part of what is left.

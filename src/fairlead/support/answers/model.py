@@ -115,4 +115,4 @@ class Delta:
 
 Piece = Progress | ToolCalled | Delta
 Say = Callable[[Piece], Awaitable[None]]
-OnToolCall = Callable[[str, str], Awaitable[None]]  # name, summary; before the call is made
+OnToolCall = Callable[[str, str], Awaitable[None]]  # name, `tools.noted`; before the call is made

@@ -197,6 +197,20 @@ def summary(name: str, given: Mapping[str, Any]) -> str:
     return f"{name} {', '.join(parts)}".strip()[:200] + where + more
 
 
+_CLOSED = re.compile(r"[A-Za-z0-9.:_-]{1,80}")  # names of events, types and services: of AWS, not of people
+
+
+def noted(name: str, given: Mapping[str, Any]) -> str:
+    """The same for the audit record, which keeps no name of a person or thing and no word of a question."""
+    if name == "call_aws":
+        return summary(name, given)
+    kept = {key: value for key, value in given.items() if key != "alarm_name"}
+    key, value = given.get("attribute_key"), str(given.get("attribute_value") or "")
+    if key in ("Username", "ResourceName", "EventId") or not _CLOSED.fullmatch(value):
+        kept["attribute_value"] = key
+    return summary(name, kept)
+
+
 # Answers ------------------------------------------------------------------------------------------
 
 

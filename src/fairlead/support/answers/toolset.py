@@ -16,7 +16,17 @@ from pydantic_core import SchemaValidator, core_schema
 from fairlead.kernel import telemetry
 from fairlead.kernel.errors import FairleadError
 from fairlead.support.answers.pool import ToolFailed
-from fairlead.support.answers.tools import TOOLS, Cause, Failure, Result, failure_of, prepared, read, summary
+from fairlead.support.answers.tools import (
+    TOOLS,
+    Cause,
+    Failure,
+    Result,
+    failure_of,
+    noted,
+    prepared,
+    read,
+    summary,
+)
 
 _ANY = SchemaValidator(core_schema.dict_schema(keys_schema=core_schema.str_schema()))
 UNANSWERED = Result(failure=Failure(cause=Cause.UNREACHABLE, code="support.tool_unanswered"))
@@ -30,7 +40,7 @@ class Servers(Protocol):
         """What the tool answers. Raises ToolFailed, and other errors of the pool."""
 
 
-Announce = Callable[[str, str], Awaitable[None]]  # name, summary; before the call
+Announce = Callable[[str, str, str], Awaitable[None]]  # name, summary, the same to keep; before the call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +97,7 @@ class AccountTools(AbstractToolset[None]):
             tool, sent = prepared(name, given)
         except FairleadError as error:
             return Result(failure=Failure(cause=Cause.REFUSED, code=error.code, call=error.message[:300]))
-        await self._announce(name, summary(name, given))
+        await self._announce(name, summary(name, given), noted(name, given))
         try:
             answer = await self._servers.call(tool.server, name, sent)
         except ToolFailed as error:
