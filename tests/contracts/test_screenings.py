@@ -38,12 +38,14 @@ from tests.services import missing
 from tests.support import small_aws
 from tests.support.reached import SECRET
 from tests.support.screening_accounts import REGION, Seeder
-from tests.support.screening_rigs import Rig, children, rigs
+from tests.support.screening_rigs import Rig, children, others_left_alone, rigs
 
 ACCOUNT = "222233334444"
 SERVICES = ("s3", "ec2", "sqs")
 SCOPE = Scope(account=ACCOUNT, regions=(REGION,), services=SERVICES)
 AT_ONCE_S = 3.0
+
+pytestmark = pytest.mark.usefixtures(others_left_alone.__name__)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fairlead.support.screenings import ENGINES
 from fairlead.support.screenings.port import ScreeningEngine, Workshop
 from fairlead.support.screenings.service_screener.engine import ServiceScreenerScreening
@@ -79,8 +81,22 @@ def rigs() -> dict[str, Callable[[Path], Rig]]:
     return {kind.name: made(kind) for kind in ENGINES}
 
 
+_elsewhere: set[int] = set()
+
+
+@pytest.fixture
+def others_left_alone() -> None:
+    """What runs when a test begins, servers of other tests among it, is not of its making."""
+    _elsewhere.clear()
+    _elsewhere.update(_under_us())
+
+
 def children(*others: int) -> dict[int, bytes]:
-    """Command line of every process under this one, by pid, but for `others` and what is under them."""
+    """Command line of every process that this test has started, by pid, but for those under `others`."""
+    return {pid: line for pid, line in _under_us(*others).items() if pid not in _elsewhere}
+
+
+def _under_us(*others: int) -> dict[int, bytes]:
     parents: dict[int, int] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -394,6 +394,16 @@ def test_a_lead_accepts_findings_of_the_tickets_account_only(door: Door) -> None
     problem(door.call(lead, "DELETE", foreign), 404, "support.suppression_unknown")
     listed = door.call(agent, "GET", path, params={"ticket": "5005"}).json()["items"]
     assert listed == []
+    for resource in (None, f"arn:aws:s3:::bucket-of-{ACME}"):
+        everywhere = {
+            "check": "s3.versioning",
+            "reason": "ours",
+            "expires": body["expires"],
+            "resource": resource,
+        }
+        assert door.call("pia", "POST", f"{BASE}/suppressions", json=everywhere).status_code == 201
+    listed = door.call(agent, "GET", path, params={"ticket": "5005"}).json()["items"]
+    assert [one["resource"] for one in listed] == [None]  # a thing of ACME's is not named to others
     assert door.call(lead, "DELETE", f"{path}/{made.json()['id']}?ticket={TICKET}").status_code == 204
 
 

@@ -40,12 +40,14 @@ from tests.sandbox_service import toolenvs
 from tests.services import missing
 from tests.support import scripted_driver, small_aws
 from tests.support.reached import WORKSHOP, local_account
-from tests.support.screening_rigs import children
+from tests.support.screening_rigs import children, others_left_alone
 from tests.support.scripted_driver import check, finding
 
 WHEN = datetime(2026, 11, 20, 1, tzinfo=UTC)
 CHECKS = dict(scripted_driver.CATALOGUE)
 BEGAN = {"kind": "began", "account": small_aws.ACCOUNT, "checks": len(CHECKS)}
+
+pytestmark = pytest.mark.usefixtures(others_left_alone.__name__)
 
 
 # ── what its words mean ───────────────────────────────────────────────────────────────────────────

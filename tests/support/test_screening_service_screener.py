@@ -37,11 +37,13 @@ from tests.sandbox_service import SandboxProcess, start_sandbox
 from tests.services import missing
 from tests.support.reached import SECRET, WORKSHOP, local_account
 from tests.support.screening_accounts import REGION, Seeder
-from tests.support.screening_rigs import children, fake_checkout, witnessed
+from tests.support.screening_rigs import children, fake_checkout, others_left_alone, witnessed
 
 ACCOUNT = "333344445555"
 SERVICES = ("s3", "ec2", "sqs", "lambda")
 WHEN = datetime(2026, 11, 20, 1, tzinfo=UTC)
+
+pytestmark = pytest.mark.usefixtures(others_left_alone.__name__)
 
 
 @pytest.fixture(scope="module")

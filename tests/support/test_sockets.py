@@ -21,12 +21,13 @@ from fairlead.kernel.runs import Runs, RunStatus, open_runs
 from fairlead.kernel.runs import store as run_store
 from fairlead.kernel.runs.model import Outcome
 from fairlead.support import accounts, history, jobs, messages
+from fairlead.support.allowances import REQUESTS_AT_ONCE, TooManyRequests
 from fairlead.support.history import EVENTS_MAX, JOBS_MAX
 from fairlead.support.messages import MESSAGE_MAX_BYTES, NAMESPACE
 from fairlead.support.model import Agent, AgentRole, Customer, JobKind, Language
 from fairlead.support.socket_gate import FRAMES_AT_ONCE, JOIN_S, OWED_MAX, STALL_S, Connection, Gate
 from fairlead.support.socket_requests import JOBS_AT_ONCE
-from fairlead.support.socket_sessions import CONNECTIONS_MAX, REQUESTS_AT_ONCE
+from fairlead.support.socket_sessions import ARRIVALS_AT_ONCE, CONNECTIONS_MAX, Sessions
 from fairlead.support.zendesk import issue_session
 from tests.services import fresh_database
 from tests.support.live import (
@@ -585,6 +586,15 @@ async def test_in_an_archived_project_nothing_new_is_begun(desk: Desk, connect: 
     finally:
         archive(None)
     assert (await client.ask(deltas=1))["ok"] is True
+
+
+def test_who_comes_and_goes_and_comes_is_told_to_wait() -> None:
+    sessions, agent = Sessions(), _agent()
+    for _ in range(int(ARRIVALS_AT_ONCE)):
+        sessions.check_room_for(agent)
+    with pytest.raises(TooManyRequests):
+        sessions.check_room_for(agent)
+    sessions.check_room_for(_agent(user="361507770002"))
 
 
 async def test_who_floods_is_put_out(connect: Connect) -> None:

@@ -13,9 +13,6 @@ from fairlead.cli.demo_support import relay
 from fairlead.cli.demo_support.sidebar import Sidebar, opened
 from fairlead.cli.demo_support.zendesk import INSTALLATION, Person, Ticket, Zendesk
 from fairlead.kernel import audit
-from fairlead.kernel.projects import store as projects
-from fairlead.kernel.projects.accounts import create_user
-from fairlead.kernel.projects.model import Actor, ProjectSettings
 from fairlead.kernel.runs import store as run_store
 from fairlead.support import accounts, jobs
 from fairlead.support.zendesk_app import app_dir, package
@@ -40,15 +37,6 @@ def installed(desk: Desk, zendesk: Zendesk, line: relay.Line) -> None:
     line.lead_to(int(server.said.rsplit(":", 1)[1]))
     desk.start_worker()
     with desk.database.transaction() as connection:
-        owner = create_user(connection, username="owner", password_hash="-", is_admin=True)
-        projects.create(
-            connection,
-            project_id=PROJECT,
-            name=PROJECT,
-            description="",
-            settings=ProjectSettings(),
-            owner=Actor(user_id=owner.id, username=owner.username, is_admin=True),
-        )
         accounts.bind_organization(connection, PROJECT, str(ORGANIZATION), ACCOUNT, actor="test")
 
 

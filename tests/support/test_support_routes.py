@@ -31,6 +31,7 @@ from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.runs import open_runs
 from fairlead.kernel.settings import Settings, SupportSettings
 from fairlead.support import accounts
+from fairlead.support.allowances import REQUESTS_AT_ONCE
 from fairlead.support.model import Agent, AgentRole, Customer
 from fairlead.support.routes import FORMS, SupportDoor, router
 from fairlead.support.zendesk import (
@@ -626,6 +627,16 @@ def test_without_zendesks_word_only_an_administrator_chooses(customers: Door) ->
     theirs = [{"account": FOREIGN, "name": f"C {FOREIGN}"}]
     assert customers.call(administrator, "GET", path).json() == {"account": FOREIGN, "choices": theirs}
     assert customers.call(administrator, "PUT", path, json={"account": ACCOUNT}).status_code == 404
+
+
+def test_one_agent_cannot_use_up_what_zendesks_api_gives_to_all(door: Door) -> None:
+    noisy, quiet = door.session(), door.session()
+    path = "/support/zendesk/tickets/70001/account"
+    answers = [door.call(noisy, "GET", path) for _ in range(2 * int(REQUESTS_AT_ONCE))]
+    problem(answers[0], 404, "support.ticket_unknown")
+    problem(answers[-1], 429, "support.rate_limited")
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    problem(door.call(quiet, "GET", path), 404, "support.ticket_unknown")
 
 
 @pytest.mark.parametrize("credential", ["root", "olga", None, "fls_"])

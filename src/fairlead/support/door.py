@@ -1,7 +1,7 @@
 """What the routes of `support` share: the opened parts, and who is calling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from fairlead.kernel.projects.store import ProjectNotFound
 from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.settings import SupportSettings
 from fairlead.support.accounts import require_role
+from fairlead.support.allowances import Allowances
 from fairlead.support.model import Agent, AgentRole
 from fairlead.support.zendesk import SESSION_PREFIX, Installations, read_session
 from fairlead.support.zendesk_api import Directory
@@ -33,17 +34,21 @@ class SupportDoor:
     installations: Installations
     directory: Directory
     app_files: Mapping[str, bytes]  # the Zendesk app, by path in its package
+    allowances: Allowances = field(default_factory=Allowances)
 
 
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
 def agent_of(door: SupportDoor, credentials: HTTPAuthorizationCredentials | None) -> Agent:
-    """The agent whose session is shown. Raises Unauthenticated and what reading a session raises."""
+    """The agent whose session is shown, for one request. Raises Unauthenticated, TooManyRequests and what
+    reading a session raises.
+    """
     if credentials is None:
         raise Unauthenticated(remedy="Send the session that the app's page was opened with.")
     session = read_session(door.key, credentials.credentials, utc_now())
     door.installations.of(session.agent)
+    door.allowances.spend(session.agent.actor)
     return session.agent
 
 

@@ -42,6 +42,7 @@ CATEGORIES: Mapping[str, str] = {
     "support.link_": "gone",
     "support.model_": "model",
     "support.month": "input",
+    "support.project_closed": "permission",
     "support.question_": "input",
     "support.rate_limited": "busy",
     "support.record_": "gone",

@@ -428,7 +428,9 @@ def _agent_routes(door: JobsDoor) -> APIRouter:
         def listed() -> dict[str, Any]:
             with door.support.database.reading() as conn:
                 items = records.accepted(conn, agent.project_id, customer.account)
-            return {"items": [accepted_out(one, _today()) for one in items]}
+            # What was accepted for every account and names a thing, names one of some customer's.
+            theirs = [one for one in items if one.suppression.account or one.suppression.resource is None]
+            return {"items": [accepted_out(one, _today()) for one in theirs]}
 
         return await asyncio.to_thread(listed)
 

@@ -3,26 +3,19 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from fairlead.kernel import telemetry
 from fairlead.kernel.errors import FairleadError
-from fairlead.support.feeds import Bucket
+from fairlead.support.allowances import Allowances, TooManyRequests
 from fairlead.support.model import Agent, Language
 from fairlead.support.socket_gate import Connection
 
-REQUESTS_A_SECOND, REQUESTS_AT_ONCE = 5.0, 20.0  # of one agent, however many tickets are open
 REFUSALS_MAX, REFUSALS_S = 100, 10.0  # who is refused so often in so long is put out
 CONNECTIONS_MAX = 50  # of one agent
+ARRIVALS_A_SECOND, ARRIVALS_AT_ONCE = 1.0, 2.0 * CONNECTIONS_MAX  # each asks Zendesk whose ticket it is
 WARN_S = 60.0  # before a session ends; a third of what is left where that is less
-
-
-class TooManyRequests(FairleadError):
-    """More requests than one agent may send."""
-
-    code, status, retryable = "support.rate_limited", 429, True
 
 
 class TooManyConnections(FairleadError):
@@ -77,11 +70,13 @@ class Sessions:
         self.by_sid: dict[str, Session] = {}
         self.rooms: defaultdict[str, set[Session]] = defaultdict(set)
         self._of_agent: Counter[str] = Counter()
-        self._buckets: dict[str, Bucket] = {}  # by agent: who reconnects gets no new one
+        self._allowances = Allowances()
+        self._arrivals = Allowances(ARRIVALS_A_SECOND, ARRIVALS_AT_ONCE)
         self._forgiven_at = 0.0
 
     def check_room_for(self, agent: Agent) -> None:
-        """Raises TooManyConnections."""
+        """Raises TooManyConnections, and TooManyRequests where somebody comes and goes and comes."""
+        self._arrivals.spend(agent.actor)
         if self._of_agent[agent.actor] >= CONNECTIONS_MAX:
             raise TooManyConnections(
                 remedy="Close some tickets, then reload this one.", limit=CONNECTIONS_MAX
@@ -115,14 +110,13 @@ class Sessions:
 
     def spend(self, session: Session) -> None:
         """One request. Raises TooManyRequests; who goes on and on is put out."""
-        bucket = self._buckets.setdefault(session.agent.actor, Bucket(REQUESTS_A_SECOND, REQUESTS_AT_ONCE))
-        wait_s = bucket.take(time.monotonic())
-        if not wait_s:
-            return
-        session.refusals += 1
-        if session.refusals > REFUSALS_MAX:
-            session.connection.close("flood")
-        raise TooManyRequests(remedy="Wait a moment, then ask again.", retry_after_s=max(1, round(wait_s)))
+        try:
+            self._allowances.spend(session.agent.actor)
+        except TooManyRequests:
+            session.refusals += 1
+            if session.refusals > REFUSALS_MAX:
+                session.connection.close("flood")
+            raise
 
     def look(self, now: datetime) -> tuple[list[Session], list[Session]]:
         """(whose session ends soon and who was not told yet, whose session has ended)."""
@@ -144,9 +138,5 @@ class Sessions:
         self._forgiven_at = now
         for session in self.by_sid.values():
             session.refusals = 0
-        self._drop(actor for actor, bucket in self._buckets.items() if bucket.full(now))
-
-    def _drop(self, actors: Iterable[str]) -> None:
-        for actor in list(actors):
-            if actor not in self._of_agent:
-                del self._buckets[actor]
+        for allowances in (self._allowances, self._arrivals):
+            allowances.forget(but=self._of_agent)
