@@ -166,8 +166,6 @@ def test_percentages_never_run_backwards_and_reach_a_hundred(whole: Whole) -> No
     assert progress[0].remaining_s is None
     assert progress[-1].remaining_s == 0
     assert progress[-1].resources >= len(SERVICES)
-    if whole.rig.is_program:  # nothing comes while it starts
-        assert any(event.heartbeat for event in progress)
 
 
 def test_findings_are_of_this_account_only_and_each_once(whole: Whole) -> None:
