@@ -7,6 +7,7 @@ host, by the wrapper that starts the jobs. `instant` cases are calculated by a p
 that of its start. Client, worker and host share the cores of one machine.
 """
 
+import os
 import shutil
 import statistics
 import sys
@@ -249,6 +250,7 @@ def _slurm(folder: Path, sources: list[Path]) -> list[Line]:
 
 def run() -> list[Line]:
     """All lines of this benchmark."""
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # as `fairlead serve` and the systemd unit start workers
     with tempfile.TemporaryDirectory(prefix="fairlead-pipeline-") as place:
         folder = Path(place)
         sources = _cases(folder / "cases", 100)
