@@ -13,7 +13,7 @@ STAMP := .venv/.fairlead-ready
 .PHONY: zendesk-app help setup demo demo-cases demo-support test check bench serve lock format clean
 
 help: ## what each verb does
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV): requirements/uv.txt
 	@bash requirements/bootstrap.sh "$(PYTHON)"
