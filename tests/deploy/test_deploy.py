@@ -115,7 +115,7 @@ def test_a_release_that_is_not_healthy_is_taken_back_by_itself(machine: Machine)
     assert (machine.current, machine.title) == (second, "Fairlead two")
 
     broken = machine.commit("src/fairlead/compose.py", "import asyncio", "import no_such_module")
-    done = machine.deploy(health_s=15)
+    done = machine.deploy(health_s=30)
     assert done.returncode == 1
     assert f"rolled back: {second} is in service and healthy; {broken} was not" in done.stderr
     assert (machine.current, machine.title) == (second, "Fairlead two")
