@@ -103,7 +103,7 @@ class SshServer:
         """Pids of the processes that serve connections."""
         if self.process is None:
             return []
-        return [pid for pid in _descendants(self.process.pid) if b"sshd" in _command_line(pid)]
+        return [pid for pid in _descendants(self.process.pid) if _program(pid).startswith("sshd")]
 
     def cut(self) -> None:
         """kill -9 what serves the connections; the listener stays, jobs stay."""
@@ -139,11 +139,11 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _command_line(pid: int) -> bytes:
+def _program(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text()
     except OSError:
-        return b""
+        return ""
 
 
 def _write_files(folder: Path, port: int, variables: Mapping[str, str]) -> None:

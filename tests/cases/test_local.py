@@ -68,8 +68,12 @@ async def test_a_killed_program_is_seen_as_a_failure(executor: DetachedExecutor)
     ref = await executor.submit(spec("run-1-dose", "sleep", "300"))
 
     def engine() -> list[int]:
-        found = processes_of("run-1-dose")
-        return [pid for pid in found if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
+        found = []
+        for pid in processes_of("run-1-dose"):
+            with suppress(OSError):  # it ended since we looked
+                if Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
+                    found.append(pid)
+        return found
 
     await until(lambda: bool(engine()), "the job did not begin")
     os.kill(engine()[0], signal.SIGKILL)
@@ -99,6 +103,19 @@ async def test_what_a_program_leaves_behind_ends_with_it(executor: DetachedExecu
     assert processes_of("run-1-dose") == []
 
 
+async def test_the_end_of_a_job_leaves_another_fairleads_job_of_the_same_name_alone(tmp_path: Path) -> None:
+    production = DetachedExecutor(LocalHost("here", str(tmp_path / "production")), grace_s=0.5)
+    staging = DetachedExecutor(LocalHost("here", str(tmp_path / "staging")), grace_s=0.5)
+    ref = await production.submit(spec("run-1-dose", *SLEEP))
+    try:
+        assert (await staging.wait(await staging.submit(spec("run-1-dose", "true")), 20)).exit_code == 0
+        assert (await production.status(ref)).state is JobState.RUNNING
+        await staging.cancel(await staging.submit(spec("run-2-dose", *SLEEP)))
+        assert (await production.status(ref)).state is JobState.RUNNING
+    finally:
+        await production.cancel(ref)
+
+
 async def test_a_time_limit_ends_the_job(executor: DetachedExecutor) -> None:
     limited = spec("run-1-dose", "sleep", "300", resources=Resources(time_limit_s=0.5))
     status = await executor.wait(await executor.submit(limited), 20)
@@ -117,7 +134,7 @@ async def test_a_job_sees_its_gpus_and_nothing_of_our_environment(
     await executor.wait(ref, 20)
     seen = (await executor.tail(ref, "stdout")).data.decode()
     assert "CUDA_VISIBLE_DEVICES=GPU-a,GPU-b\n" in seen
-    assert "FAIRLEAD_JOB=run-1-dose\n" in seen
+    assert f"FAIRLEAD_JOB={tmp_path}/root/jobs/run-1-dose\n" in seen
     assert "hunter2" not in seen
 
 

@@ -114,6 +114,20 @@ async def test_a_job_whose_number_was_never_written_down_is_found_by_its_name(
     assert (tmp_path / "count").read_text() == "once\n"
 
 
+async def test_another_fairleads_job_of_the_same_name_is_another_job(
+    slurm: Slurm, host: SshHost, slurm_sshd: SshServer, tmp_path: Path
+) -> None:
+    named = spec(f"{tmp_path.name}-n", "sleep 300")
+    ref = await SlurmExecutor(host).submit(named)
+    async with open_ssh(slurm_sshd.target(root=str(tmp_path / "staging"))) as other:
+        staging = SlurmExecutor(other)
+        theirs = await staging.submit(named)
+        assert theirs.id != ref.id
+        await staging.cancel(theirs)
+    assert (await SlurmExecutor(host).status(ref)).state in (JobState.PENDING, JobState.RUNNING)
+    await SlurmExecutor(host).cancel(ref)
+
+
 async def test_the_controller_may_be_killed_and_restarted_while_jobs_run_and_are_waited_for(
     slurm: Slurm, host: SshHost, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -45,11 +46,11 @@ def shell(script: str, **changes: Any) -> JobSpec:
 
 def processes_of(name: str) -> list[int]:
     """Pids of everything that the job started, whatever session it moved to."""
-    marker = f"FAIRLEAD_JOB={name}".encode()
+    marker = re.compile(rb"^FAIRLEAD_JOB=.*/jobs/%s$" % name.encode())
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if marker in path.read_bytes().split(b"\0"):
+            if any(map(marker.match, path.read_bytes().split(b"\0"))):
                 found.append(int(path.parent.name))
         except OSError:
             continue

@@ -47,7 +47,7 @@ GRACE_S = 5.0  # between SIGTERM and SIGKILL
 POLL_FIRST_S, POLL_MOST_S = 0.05, 1.0
 OWNER = ".fairlead-owner"
 UNKNOWN = 4  # exit code of our scripts: there is no such job
-OUR_VARIABLE = "FAIRLEAD_JOB"
+OUR_VARIABLE = "FAIRLEAD_JOB"  # a folder: another Fairlead there may have a job of the same name
 
 _HEAD = """umask 077
 dir={folder}
@@ -65,7 +65,7 @@ give_up() {
 # The supervisor outlives SIGTERM (a trap is not inherited, unlike an ignored signal), so that it can still
 # record how the program ended. `timeout` asks first and kills 5 s later.
 _SUPERVISOR = """
-export {variable}="$name"
+export {variable}="$dir"
 trap : TERM INT HUP
 exec 2>"$dir/reason"
 {exports}
@@ -80,7 +80,7 @@ else
 fi
 # What the program left behind ends with it, and gives up its GPU.
 for _ in 1 2; do
-  for left in $(grep -lszxF "{variable}=$name" /proc/[0-9]*/environ | cut -d/ -f3); do
+  for left in $(grep -lszxF "{variable}=$dir" /proc/[0-9]*/environ | cut -d/ -f3); do
     [ "$left" = $$ ] || kill -s KILL "$left" 2>/dev/null
   done
 done
@@ -110,7 +110,7 @@ _START = """
 if [ ! -s "$dir/pid" ] && [ ! -e "$dir/cancelled" ]; then
   {outputs}
   printf %s {supervisor} >"$dir/run.sh" && [ -s "$dir/run.sh" ] || give_up
-  ( env {variable}="$name" setsid sh "$dir/run.sh" </dev/null 2>/dev/null & ) | head -n 1
+  ( env {variable}="$dir" setsid sh "$dir/run.sh" </dev/null 2>/dev/null & ) | head -n 1
 fi
 [ -s "$dir/pid" ] || [ -e "$dir/cancelled" ] || give_up
 """
@@ -147,7 +147,7 @@ tail -c RECENT stdout 2>/dev/null
 # Whatever the job started has the variable in its environment, whichever session or group it moved to.
 _STOP = """
 marked() {{
-  grep -lszxF "{variable}=$name" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
+  grep -lszxF "{variable}=$dir" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
 }}
 sweep() {{
   tries=$2

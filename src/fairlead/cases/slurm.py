@@ -5,6 +5,7 @@ holds its output and, once it has ended by itself, its exit code. So a finished 
 cluster keeps no accounting; sacct is asked for those that were ended from outside.
 """
 
+import hashlib
 import math
 import re
 import shlex
@@ -88,10 +89,10 @@ past() {
 _SUBMIT = """
 if [ ! -s slurm ] && [ ! -e cancelled ]; then
   {outputs}
-  ask squeue -h -t all --name="$name" -o %A || exit 77
+  ask squeue -h -t all --name={queued} -o %A || exit 77
   id=$(echo "$said" | head -n 1)
   if [ -z "$id" ]; then
-    past 2 "$name"
+    past 2 {queued}
     id=${{said%%|*}}
   fi
   if [ -z "$id" ]; then
@@ -198,7 +199,7 @@ def flags(spec: JobSpec, folder: str, options: SlurmOptions) -> list[str]:
     gpus = resources.gpus or len(resources.gpu_ids)
     limit_s = resources.time_limit_s
     chosen = {
-        "--job-name": spec.name,
+        "--job-name": name_in_queue(spec.name, folder),
         "--chdir": folder,
         "--output": "/dev/null",  # our supervisor writes the program's own files
         "--export": "PATH,HOME,USER,LANG",
@@ -211,6 +212,11 @@ def flags(spec: JobSpec, folder: str, options: SlurmOptions) -> list[str]:
         "--qos": options.qos,
     }
     return ["--no-requeue", *(f"{flag}={value}" for flag, value in chosen.items() if value is not None)]
+
+
+def name_in_queue(name: str, folder: str) -> str:
+    """What the cluster calls a job: another Fairlead that uses it may have a job of the same name."""
+    return f"{name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
 
 
 def duration(seconds: float) -> str:
@@ -239,6 +245,7 @@ class SlurmExecutor:
         folder = detached.job_folder(self._host, spec.name)
         script = _SUBMIT.format(
             outputs=outputs(spec),
+            queued=shlex.quote(name_in_queue(spec.name, folder)),
             supervisor=shlex.quote(detached.supervisor(self._host, spec, identify=False, limited=False)),
             flags=shlex.join(flags(spec, folder, self._options)),
         )
