@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ async def gateway_to(settings: AwsSettings, folder: Path) -> AsyncIterator[Gatew
 async def failing_gateway(folder: Path, *arguments: str, **mcp: Any) -> AsyncIterator[Gateway]:
     """A gateway to servers that fail on demand; `arguments` go to the server."""
     command = (sys.executable, str(FAKE), *arguments)
-    settings = aws_settings(**{"command": command, "writers": 1, "call_timeout_s": 20.0, **mcp})
+    settings = aws_settings(**{"command": command, "writers": 1, "call_timeout_s": 60.0, **mcp})
     async with gateway_to(settings, folder) as gateway:
         yield gateway
 
@@ -45,9 +45,14 @@ def children() -> set[int]:
     """Process ids of this process's children, whichever thread started them."""
     found: set[int] = set()
     for tasks in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        found |= {int(pid) for pid in tasks.read_text().split()}
+        with suppress(OSError):  # a thread that has ended since
+            found |= {int(pid) for pid in tasks.read_text().split()}
     return found
 
 
 def command_lines(pids: set[int]) -> str:
-    return " ".join(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids)
+    found = []
+    for pid in pids:
+        with suppress(OSError):  # it has ended since
+            found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+    return " ".join(found)

@@ -35,8 +35,9 @@ async def act(command: str) -> dict[str, Any]:  # noqa: C901 - a list of what ca
         case "die-once":
             if CALLS.read_text().count("die-once") == 1:
                 os._exit(3)
-        case "block":
-            time.sleep(float(detail))  # noqa: ASYNC251 - as the real server does
+        case "gate":
+            while not Path(detail).exists():  # noqa: ASYNC240
+                time.sleep(0.01)  # noqa: ASYNC251 - as the real server does
         case "never":
             await asyncio.sleep(3600)
         case "refuse":

@@ -10,18 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.changes.apply import (
-    Call,
-    Work,
-    client_token,
-    nodes,
-    patch,
-    recorded_of,
-    snapshot,
-    wants_snapshot,
-)
 from fairlead.changes.model import Action, Change, Desired, PropertyChange, Recorded, Replacement
+from fairlead.changes.nodes import Call, client_token, nodes, patch
+from fairlead.changes.outcome import recorded_of, snapshot
 from fairlead.changes.state import ResourceStatus, State, StateResource, StateVersion, state_resource
+from fairlead.changes.types.arns import Arns
+from fairlead.changes.work import Work, wants_snapshot
 
 
 def change(
@@ -256,6 +250,7 @@ def work_of(changes: Sequence[Change], base: Sequence[StateResource], *wanted: D
         outputs={},
         dependencies={},
         referred_to=frozenset(),
+        arns=Arns("aws", "us-east-1", "111122223333"),
         description="",
         number=1,
         digest="d",
@@ -435,3 +430,39 @@ def test_a_replaced_resource_that_could_not_be_removed_stays_as_safe_as_it_was(
     }
     after = snapshot(work, ends, {}, region="us-east-1", now=NOW, actor="ann", run_id="r")
     assert [item.deletion_policy for item in after.resources if item.superseded] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "identifier", "observed", "arn"),
+    [
+        pytest.param("AWS::SQS::Queue", "https://q", {"Arn": "arn:aws:sqs:q"}, "arn:aws:sqs:q", id="told"),
+        pytest.param(
+            "AWS::RDS::DBInstance", "db", {"DBInstanceArn": "arn:aws:rds:db"}, "arn:aws:rds:db", id="own name"
+        ),
+        pytest.param("AWS::SNS::Topic", "arn:aws:sns:t", {}, "arn:aws:sns:t", id="the identifier"),
+        pytest.param(
+            "AWS::EC2::Instance",
+            "i-1",
+            {},
+            "arn:aws:ec2:us-east-1:111122223333:instance/i-1",
+            id="made of the id",
+        ),
+        pytest.param("AWS::EC2::Route", "rtb-1|0.0.0.0/0", {}, None, id="has none"),
+        pytest.param("AWS::SQS::Queue", "https://q", {"Arn": 7}, None, id="no text"),
+    ],
+)
+def test_the_state_says_the_arn_that_aws_gives_a_resource(
+    type_name: str, identifier: str, observed: dict[str, Any], arn: str | None
+) -> None:
+    assert Arns("aws", "us-east-1", "111122223333").of(type_name, identifier, observed) == arn
+
+
+def test_name_tags_and_arn_are_of_what_aws_says_at_the_very_end() -> None:
+    work = work_of([CREATE], [])
+    result = {"identifier": "https://q", "properties": {}, "observed": {}}
+    ends = {"create:A": {"status": "succeeded", "result": result, "problem": None}}
+    seen = {"A": {"Arn": "arn:aws:sqs:q", "QueueName": "mail", "Tags": [{"Key": "Team", "Value": "x"}]}}
+    made = snapshot(work, ends, seen, region="us-east-1", now=NOW, actor="ann", run_id="r")
+    [item] = made.resources
+    assert (item.arn, item.name, item.tags) == ("arn:aws:sqs:q", "mail", {"Team": "x"})
+    assert item.observed == seen["A"]

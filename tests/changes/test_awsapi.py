@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fairlead.changes.awsapi import answers, servers, stacks
 from fairlead.changes.awsapi.commands import MAX_DOCUMENT_CHARS, DocumentTooLarge, command, document
+from fairlead.changes.intrinsics import Secret
 from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.settings import AwsSettings
 from tests.changes.aws_gateway import aws_settings
@@ -236,7 +237,43 @@ def test_a_patch_that_does_not_fit_names_the_place(path: str) -> None:
 
 
 def test_a_stack_is_named_after_its_token_and_carries_it() -> None:
-    body = stacks.template("AWS::SNS::Topic", {"TopicName": "t"}, "token")
+    given = stacks.template("AWS::SNS::Topic", {"TopicName": "t"}, "token")
+    body = given.body
+    assert "Parameters" not in body
+    assert given.parameters == []
     assert stacks.stack_name("token") == stacks.stack_name("token") != stacks.stack_name("other")
     assert stacks.token_of(body) == "token"
     assert stacks.properties_of(stacks.template_of({"TemplateBody": json.dumps(body)})) == {"TopicName": "t"}
+
+
+SECRETS = {"Name": "n", "Users": [{"Password": Secret("p-1"), "Port": 5}, {"Password": Secret("p-2")}]}
+
+
+def test_secrets_are_parameters_of_the_stack_and_stand_nowhere_in_its_template() -> None:
+    given = stacks.template("AWS::AmazonMQ::Broker", SECRETS, "token")
+    assert not {"p-1", "p-2"} & set(re.findall(r"p-\d", json.dumps(given.body)))
+    assert sorted(item["ParameterValue"] for item in given.parameters) == ["p-1", "p-2"]
+    declared = given.body["Parameters"]
+    assert sorted(declared) == [item["ParameterKey"] for item in given.parameters]
+    assert all(item == {"Type": "String", "NoEcho": True} for item in declared.values())
+    assert stacks.shown_of(given.body) == {
+        "Name": "n",
+        "Users": [{"Password": "****", "Port": 5}, {"Password": "****"}],
+    }
+
+
+def test_a_secret_that_a_patch_leaves_alone_keeps_the_value_that_the_stack_has() -> None:
+    first = stacks.template("T::T::T", {"Key": Secret("k-1"), **SECRETS}, "one")
+    patch = [{"op": "add", "path": "/Users", "value": [{"Password": Secret("p-3")}]}]
+    second = stacks.template("T::T::T", stacks.patched(stacks.properties_of(first.body), patch), "two")
+    given = {item["ParameterKey"]: item for item in second.parameters}
+    key, user = (second.body["Resources"]["Resource"]["Properties"][name] for name in ("Key", "Users"))
+    assert given.pop(key["Ref"]) == {"ParameterKey": key["Ref"], "UsePreviousValue": True}
+    assert [given.pop(item["Password"]["Ref"])["ParameterValue"] for item in user] == ["p-3"]
+    assert given == {}
+
+
+def test_a_secret_that_no_parameter_holds_is_refused_without_telling_it() -> None:
+    with pytest.raises(answers.InvalidRequest, match=r"Data\.Key") as caught:
+        stacks.template("T::T::T", {"Data": {"Key": Secret("s" * 4097)}}, "token")
+    assert "sss" not in str(caught.value.problem())

@@ -18,7 +18,9 @@ from fairlead.changes import cloudcontrol
 from fairlead.changes.awsapi import answers
 from fairlead.changes.awsapi.snapshots import KINDS
 from fairlead.changes.cloudcontrol import Progress, Resources
+from fairlead.changes.intrinsics import Secret
 from fairlead.changes.model import Via
+from fairlead.changes.progress import Waiting, postpone, progress_of
 from fairlead.changes.types.traits import SNAPSHOT_TYPES
 from fairlead.kernel import telemetry
 from fairlead.kernel.clock import iso, utc_now
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 QUEUE = "AWS::SQS::Queue"
 TOPIC = "AWS::SNS::Topic"
 STACK = Via.CLOUDFORMATION
-SOON = 30.0
+SOON = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +281,38 @@ async def test_a_stack_update_without_a_change_is_done(resources: Resources) -> 
     assert (await settled(resources, begun)).status == "SUCCESS"
 
 
+async def test_a_stack_takes_secrets_as_parameters_that_aws_does_not_show(
+    resources: Resources, sandbox: SandboxProcess
+) -> None:
+    ssm, stacks = (boto3.client(name, **sandbox.aws()) for name in ("ssm", "cloudformation"))
+    properties = {
+        "Name": "/stacked/p",
+        "Type": "String",
+        "Value": Secret("t0p, s3cret=1"),
+        "Description": "one",
+    }
+    begun = await resources.create("AWS::SSM::Parameter", properties, client_token="hush-1", via=STACK)
+    done = await settled(resources, begun)
+    assert done.status == "SUCCESS", done
+    identifier = done.identifier or ""
+    assert ssm.get_parameter(Name="/stacked/p")["Parameter"]["Value"] == "t0p, s3cret=1"
+
+    patch = [{"op": "add", "path": "/Description", "value": "two"}]
+    begun = await resources.update("AWS::SSM::Parameter", identifier, patch, client_token="hush-2", via=STACK)
+    assert (await settled(resources, begun)).status == "SUCCESS"
+    assert ssm.get_parameter(Name="/stacked/p")["Parameter"]["Value"] == "t0p, s3cret=1"
+    patch = [{"op": "add", "path": "/Value", "value": Secret("an0ther-s3cret")}]
+    begun = await resources.update("AWS::SSM::Parameter", identifier, patch, client_token="hush-3", via=STACK)
+    assert (await settled(resources, begun)).status == "SUCCESS"
+    assert ssm.get_parameter(Name="/stacked/p")["Parameter"]["Value"] == "an0ther-s3cret"
+
+    live = await resources.read("AWS::SSM::Parameter", identifier, via=STACK)
+    assert live == {"Name": "/stacked/p", "Type": "String", "Value": "****", "Description": "two"}
+    name = identifier.partition("|")[0]
+    shown = [stacks.describe_stacks(StackName=name), stacks.get_template(StackName=name)]
+    assert "s3cret" not in str(shown)
+
+
 async def test_a_type_that_stacks_cannot_make_either_is_refused(resources: Resources) -> None:
     with pytest.raises(answers.InvalidRequest, match="Unrecognized resource types"):
         await resources.create("Nobody::Knows::This", {}, client_token="nobody-1", via=STACK)
@@ -310,23 +344,23 @@ async def test_a_stack_that_never_was_has_no_resource(resources: Resources) -> N
 async def test_aws_may_ask_not_to_be_asked_again_before_a_moment() -> None:
     later = utc_now() + timedelta(seconds=30)
     event = {"Operation": "CREATE", "OperationStatus": "IN_PROGRESS", "RequestToken": "t"}
-    progress = cloudcontrol._progress({**event, "RetryAfter": iso(later)})
-    waiting = cloudcontrol._Waiting("t", asyncio.get_running_loop().create_future(), due=0.0)
-    cloudcontrol._postpone(waiting, progress.retry_after, now=100.0)
+    progress = progress_of({**event, "RetryAfter": iso(later)})
+    waiting = Waiting("t", asyncio.get_running_loop().create_future(), due=0.0)
+    postpone(waiting, progress.retry_after, now=100.0)
     assert 129.0 < waiting.due <= 130.0
 
 
 async def test_a_deletion_that_finds_nothing_counts_as_done() -> None:
     event = {"Operation": "DELETE", "OperationStatus": "FAILED", "ErrorCode": "NotFound", "RequestToken": "t"}
-    progress = cloudcontrol._progress(event)
+    progress = progress_of(event)
     assert (progress.status, progress.error()) == ("SUCCESS", None)
 
 
 async def test_pauses_between_polls_grow_to_five_seconds() -> None:
-    waiting = cloudcontrol._Waiting("t", asyncio.get_running_loop().create_future(), due=0.0)
+    waiting = Waiting("t", asyncio.get_running_loop().create_future(), due=0.0)
     dues = []
     for _ in range(12):
-        cloudcontrol._postpone(waiting, None, now=0.0)
+        postpone(waiting, None, now=0.0)
         dues.append(waiting.due)
     assert dues[0] == pytest.approx(0.1)
     assert dues == sorted(dues)

@@ -12,6 +12,8 @@ from fairlead.changes import diff
 from fairlead.changes.graph import CycleFound
 from fairlead.changes.intrinsics import Join, Secret
 from fairlead.changes.model import Action, Change, Desired, Recorded, Reference, Replacement, Unknown, Via
+from fairlead.changes.secrets import Vault
+from fairlead.changes.state import seal
 from tests.changes.plan_factory import desired, only, plan, recorded, registry
 
 VPC, SUBNET, INSTANCE, BUCKET = "EC2::VPC", "EC2::Subnet", "EC2::Instance", "S3::Bucket"
@@ -75,6 +77,12 @@ TRUST_TEXT = (
             {"SecurityGroupIngress": [{"IpProtocol": "6", "FromPort": 22, "ToPort": 22}]},
             {"SecurityGroupIngress": [{"IpProtocol": "TCP", "FromPort": 22, "ToPort": 22}]},
             id="a protocol by number and by name",
+        ),
+        pytest.param(
+            "Lambda::Function",
+            {"VpcConfig": {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1", "sg-2"]}},
+            {"VpcConfig": {"SubnetIds": ["subnet-2", "subnet-1"], "SecurityGroupIds": ["sg-2", "sg-1"]}},
+            id="subnets and groups in another order, of which the schema says nothing",
         ),
         pytest.param(
             "RDS::DBInstance", {"Engine": "MySQL"}, {"Engine": "mysql"}, id="a transform that lowers"
@@ -222,6 +230,29 @@ def test_replacement_follows_the_schema(
 ) -> None:
     change = only(plan([desired("It", type_name, **now)], [recorded("It", type_name, **was)]))
     assert (change.action.value, change.replacement.value) == (action, replacement)
+
+
+CIDR = {"ServiceIpv4Cidr": "10.100.0.0/16"}
+BALANCER = {"ElasticLoadBalancing": {"Enabled": False}}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "replacement"),
+    [
+        pytest.param(None, CIDR, "always", id="it comes with the value"),
+        pytest.param(CIDR, None, "always", id="it goes with the value"),
+        pytest.param(None, BALANCER, "never", id="the value comes without it"),
+        pytest.param(CIDR, {**CIDR, **BALANCER}, "never", id="something beside it comes"),
+        pytest.param(CIDR, {**BALANCER}, "always", id="it goes, something beside it comes"),
+        pytest.param(None, Unknown("X"), "conditional", id="nobody knows yet what comes"),
+    ],
+)
+def test_a_whole_value_replaces_where_its_create_only_part_changes(
+    was: Any, now: Any, replacement: str
+) -> None:
+    before, after = ({} if v is None else {"KubernetesNetworkConfig": v} for v in (was, now))
+    change = only(plan([desired("It", "EKS::Cluster", **after)], [recorded("It", "EKS::Cluster", **before)]))
+    assert change.replacement.value == replacement
 
 
 def test_a_replacement_names_the_property_that_forces_it() -> None:
@@ -768,6 +799,44 @@ def test_a_new_resource_hides_nested_secrets_and_shows_the_rest() -> None:
     )
     change = only(plan([user], []))
     assert change.properties[0].after == {"Password": "****", "PasswordResetRequired": True}
+
+
+@pytest.mark.parametrize(
+    ("type_name", "name", "value", "shown_as"),
+    [
+        pytest.param(
+            "EC2::LaunchTemplate", "LaunchTemplateData", {"ImageId": "ami-1"}, None, id="a template"
+        ),
+        pytest.param("ElastiCache::ReplicationGroup", "EngineVersion", "7.1", None, id="a version"),
+        pytest.param("ElastiCache::ReplicationGroup", "SnapshotArns", ["arn:x"], None, id="ARNs"),
+        pytest.param("StepFunctions::StateMachine", "Definition", {"StartAt": "A"}, None, id="a definition"),
+        pytest.param("ElastiCache::ReplicationGroup", "AuthToken", "hunter2-hunter2", "****", id="a token"),
+        pytest.param("SecretsManager::Secret", "SecretString", "hunter2", "****", id="a secret"),
+        pytest.param(
+            "OpenSearchService::Domain",
+            "AdvancedSecurityOptions",
+            {"MasterUserOptions": {"MasterUserPassword": "hunter2"}},
+            {"MasterUserOptions": "****"},
+            id="options that hold one",
+        ),
+    ],
+)
+def test_write_only_values_are_hidden_unless_they_can_be_no_secret(
+    type_name: str, name: str, value: Any, shown_as: Any
+) -> None:
+    change = only(plan([desired("It", type_name, **{name: value})], []))
+    assert change.properties[0].after == (value if shown_as is None else shown_as)
+
+
+def test_what_an_older_record_keeps_sealed_is_compared_by_its_digest() -> None:
+    vault, data = Vault(b"k" * 32), {"ImageId": "ami-1"}
+    sealed = seal(data, vault._sealing_key(), "It/LaunchTemplateData")
+    known = recorded("It", "EC2::LaunchTemplate", LaunchTemplateData=sealed)
+    sealer = vault.sealer(registry(), {"It": known})
+    same = desired("It", "EC2::LaunchTemplate", LaunchTemplateData=data)
+    assert plan([same], [known], seal=sealer).changes == ()
+    other = desired("It", "EC2::LaunchTemplate", LaunchTemplateData={"ImageId": "ami-2"})
+    assert only(plan([other], [known], seal=sealer)).properties[0].after == "****"
 
 
 def test_secrets_are_sealed_the_way_the_state_keeps_them() -> None:

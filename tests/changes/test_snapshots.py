@@ -22,7 +22,7 @@ from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.resilience import DeadlineExceeded
 
 DATABASE, VOLUME, GROUP = "AWS::RDS::DBInstance", "AWS::EC2::Volume", "AWS::ElastiCache::ReplicationGroup"
-SOON = 30.0
+SOON = 90.0
 GROUP_OF_ONE = {
     "ReplicationGroups": [
         {

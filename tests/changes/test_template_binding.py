@@ -391,6 +391,20 @@ def test_faulty_declarations_are_faults_and_not_crashes(declaration: str) -> Non
     assert faults(text) == [("parameter_declaration", 7, "Parameters.P")]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        pytest.param(r"[\w-\.]+@[\w-]+\.[a-z]{2,4}", "a.b-c@d-e.com", "a b@c.de", id="an address"),
+        pytest.param(r"[\d-.]+", "1-2.3", "1x2", id="digits"),
+        pytest.param(r"\w-\w", "a-b", "ab", id="outside of brackets"),
+    ],
+)
+def test_a_hyphen_behind_a_class_stands_for_itself_as_in_java(pattern: str, good: str, bad: str) -> None:
+    text = topic("!Ref P", f"Parameters: {{P: {{Type: String, AllowedPattern: '{pattern}'}}}}")
+    assert faults(text, {"P": good}) == []
+    assert faults(text, {"P": bad}) == [("parameter_value", 6, "Parameters.P")]
+
+
 def test_a_pattern_cannot_hang_us() -> None:
     text = topic("!Ref P", "Parameters: {P: {Type: String, AllowedPattern: '(a|a)*(?=x)b'}}")
     assert faults(text, {"P": "a" * 5000}) == [("parameter_value", 6, "Parameters.P")]

@@ -92,6 +92,22 @@ SECTIONS = [
     pytest.param(
         "Mappings: {M: !Transform {Name: x}}", "unsupported", "Mappings.M.Fn::Transform", id="in Mappings"
     ),
+    pytest.param("Globals: {}", "unsupported", "Globals", id="a section of SAM"),
+    pytest.param(
+        "Outputs: {'Fn::ForEach::O': [N, [a], {}]}", "unsupported", "Outputs.Fn::ForEach::O", id="output loop"
+    ),
+    pytest.param(
+        "Conditions: {'Fn::ForEach::C': [N, [a], {}]}",
+        "unsupported",
+        "Conditions.Fn::ForEach::C",
+        id="condition loop",
+    ),
+    pytest.param(
+        "Mappings: {'Fn::ForEach::M': [N, [a], {}]}",
+        "unsupported",
+        "Mappings.Fn::ForEach::M",
+        id="mapping loop",
+    ),
     pytest.param("Parameters: text", "structure", "Parameters", id="parameters as a text"),
     pytest.param("Mappings: []", "structure", "Mappings", id="mappings as a list"),
     pytest.param("Conditions: {C: yes}", "condition", "Conditions.C", id="a condition that is no function"),
@@ -246,6 +262,20 @@ def test_logical_ids_are_letters_and_digits(name: str) -> None:
 @pytest.mark.parametrize("text", ["Resources:\n", "Resources: {}", "Description: x", "[a]", "text"])
 def test_a_template_needs_resources(text: str) -> None:
     assert "structure" in [code for code, _, _ in faults(text)]
+
+
+def test_a_loop_over_resources_is_named_as_what_is_not_supported() -> None:
+    text = (
+        "Resources:\n  T: {Type: AWS::SNS::Topic}\n  Fn::ForEach::Topics:\n  - N\n  - [a]\n  - '${N}': {}\n"
+    )
+    assert faults(text) == [("unsupported", 3, "Resources.Fn::ForEach::Topics")]
+
+
+@pytest.mark.parametrize("name", ["X", "Own_Thing-2@x", "Certificate"])
+def test_custom_resources_are_named_as_what_is_not_supported(name: str) -> None:
+    assert faults(f"Resources:\n  T: {{Type: 'Custom::{name}'}}\n") == [
+        ("unsupported", 2, "Resources.T.Type")
+    ]
 
 
 def test_what_a_false_condition_leaves_out_cannot_be_referred_to() -> None:

@@ -178,6 +178,24 @@ def test_unusable_text_is_a_fault_with_its_line(data: bytes, code: str, line: in
     assert caught.value.details["faults"][0].keys() == {"path", "line", "code", "message"}
 
 
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        pytest.param("A:\n  B:\n    c: 1\n    c: 2\n", "A.B.c", id="a key, in YAML"),
+        pytest.param('{"A": {"B": [{"c": 1, "c": 2}]}}', "A.B.0.c", id="a key, in JSON"),
+        pytest.param("A:\n- x\n- B: {c: 1, c: [1, 2]}\n", "A.1.B.c", id="a key in a list"),
+        pytest.param("A: {B: !Join [x, [{c: 1, c: 2}]]}", "A.B.1.0.c", id="a key in a function"),
+        pytest.param("A: [1, {B: " + "9" * 50 + "}]", "A.1.B", id="a number, in YAML"),
+        pytest.param('{"A": [1, {"B": 1e999}]}', "A.1.B", id="a number, in JSON"),
+        pytest.param("A: [a, !Foo b]", "A.1", id="a tag in a list"),
+    ],
+)
+def test_faults_of_the_text_name_the_way_to_their_place(data: str, path: str) -> None:
+    found: list[Fault] = []
+    read(data.encode(), max_bytes=LIMIT, faults=found)
+    assert [fault.path for fault in found] == [path]
+
+
 def test_all_faults_of_a_text_are_reported_not_just_the_first() -> None:
     text = topic("!Ref Nothing") + "      DisplayName: x\n      TopicName: !Wrong y\nOther: 1\n"
     assert [(code, line) for code, line, _ in faults(text)] == [

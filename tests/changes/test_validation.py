@@ -103,6 +103,22 @@ def test_a_real_template_is_valid() -> None:
             id="minimum",
         ),
         pytest.param(
+            "      CidrBlock: banana", "AWS::EC2::VPC", ("invalid_value", 5, "CidrBlock"), id="no network"
+        ),
+        pytest.param(
+            "      GroupDescription: g\n      SecurityGroupIngress:\n"
+            "      - {IpProtocol: tcp, CidrIp: 10.0.0.1}",
+            "AWS::EC2::SecurityGroup",
+            ("invalid_value", 7, "SecurityGroupIngress.0.CidrIp"),
+            id="an address for a network",
+        ),
+        pytest.param(
+            "      Code: {ZipFile: x}\n      Role: r\n      Environment:\n        Variables: {1A: x}",
+            "AWS::Lambda::Function",
+            ("unknown_property", 8, "Environment.Variables.1A"),
+            id="a name that the pattern refuses",
+        ),
+        pytest.param(
             "      PrivateIp: 10.0.0.1",
             "AWS::EC2::Instance",
             ("read_only_property", 5, "PrivateIp"),
@@ -114,6 +130,28 @@ def test_faults_have_the_path_and_line_of_the_property(
     properties: str, kind: str, fault: tuple[Any, ...]
 ) -> None:
     assert fault in report(properties, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties"),
+    [
+        pytest.param("AWS::EC2::VPC", "      CidrBlock: 10.0.0.1/16", id="bits of hosts, which AWS clears"),
+        pytest.param(
+            "AWS::EC2::SecurityGroup",
+            "      GroupDescription: g\n      SecurityGroupIngress:\n"
+            "      - {IpProtocol: tcp, FromPort: 1, ToPort: 2, CidrIpv6: '::/0'}",
+            id="IPv6",
+        ),
+        pytest.param(
+            "AWS::EC2::VPC", "      CidrBlock: !Select [0, !Cidr [10.0.0.0/8, 2, 16]]", id="computed"
+        ),
+        pytest.param(
+            "AWS::EC2::VPC", "      CidrBlock: !ImportValue Network", id="not known before the apply"
+        ),
+    ],
+)
+def test_networks_in_every_form_that_aws_takes_are_valid(kind: str, properties: str) -> None:
+    assert report(properties, kind) == []
 
 
 def test_a_missing_alternative_is_said_in_words() -> None:

@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from fairlead.cli.client import Client, ServerRefused
+from tests.changes.webhook_server import Receiver, receiving
 from tests.e2e.product import Product, apply, approve, done, planned, settled, until
 
 Template = dict[str, Any]
@@ -48,7 +50,8 @@ def test_a_plan_applied_twice_changes_nothing_the_second_time(product: Product) 
     text = template(
         Dead=queue(),
         Mail=queue(
-            RedrivePolicy={"deadLetterTargetArn": {"Fn::GetAtt": ["Dead", "Arn"]}, "maxReceiveCount": 3}
+            RedrivePolicy={"deadLetterTargetArn": {"Fn::GetAtt": ["Dead", "Arn"]}, "maxReceiveCount": 3},
+            Tags=[{"Key": "Team", "Value": "blue"}],
         ),
     )
     first = done(ann, bob, "twice", text)
@@ -61,6 +64,17 @@ def test_a_plan_applied_twice_changes_nothing_the_second_time(product: Product) 
         json.loads(attributes["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"]
         == resources["Dead"]["arn"]
     )
+    chosen: list[tuple[dict[str, str], set[str]]] = [
+        ({"type": "AWS::SQS::*"}, {"Dead", "Mail"}),
+        ({"type": "AWS::SNS::*"}, set()),
+        ({"status": "active", "tag": "Team=blue"}, {"Mail"}),
+        ({"tag": "Team"}, {"Mail"}),
+        ({"tag": "Team=red"}, set()),
+    ]
+    for query, names in chosen:
+        found = ann.get("/projects/twice/resources", **query)["items"]
+        assert {item["logical_id"] for item in found} == names, query
+    assert resources["Mail"]["arn"] == attributes["Attributes"]["QueueArn"]  # though nobody refers to it
     assert planned(ann, "twice", text)["status"] == "no_changes"
 
 
@@ -266,13 +280,19 @@ def test_a_cancelled_apply_finishes_what_it_began_and_records_it(product: Produc
     }
     made = planned(ann, "cancel", template(**chain))
     approve(bob, "cancel", made)
-    run = ann.post(f"/projects/cancel/plans/{made['number']}/apply")["apply_run_id"]
-    until(
-        lambda: any(e["type"] == "node.succeeded" for e in ann.get(f"/runs/{run}/events", after=0)["items"]),
-        "a node",
-    )
-    ann.post(f"/projects/cancel/plans/{made['number']}/cancel", {"digest": made["digest"]})
-    ended = settled(ann, "cancel", made["number"])
+    faults(product, kind="handler_latency", type="AWS::SSM::Parameter", seconds=0.5, count=0)
+    try:
+        run = ann.post(f"/projects/cancel/plans/{made['number']}/apply")["apply_run_id"]
+        until(
+            lambda: any(
+                e["type"] == "node.succeeded" for e in ann.get(f"/runs/{run}/events", after=0)["items"]
+            ),
+            "a node",
+        )
+        ann.post(f"/projects/cancel/plans/{made['number']}/cancel", {"digest": made["digest"]})
+        ended = settled(ann, "cancel", made["number"])
+    finally:
+        faults(product)
     assert ended["status"] in ("partially_applied", "cancelled")
     recorded = {item["id"] for item in ann.get("/projects/cancel/resources")["items"]}
     live = {
@@ -368,6 +388,44 @@ def test_secret_values_reach_aws_and_nothing_else(product: Product) -> None:
     assert holders == []
 
 
+def test_secrets_of_a_resource_in_a_stack_of_its_own_stand_in_no_template(product: Product) -> None:
+    ann, bob = members(product, "stacked")
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    grant = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    policy = {
+        "PolicyName": {"Fn::Sub": "p-${Secret}"},
+        "Roles": [{"Ref": "Role"}],
+        "PolicyDocument": {"Version": "2012-10-17", "Statement": [grant]},
+    }
+    text = json.dumps(
+        {
+            "Parameters": {"Secret": {"Type": "String", "NoEcho": True}},
+            "Resources": {
+                "Role": {
+                    "Type": "AWS::IAM::Role",
+                    "Properties": {
+                        "RoleName": "stacked",
+                        "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+                    },
+                },
+                "Policy": {"Type": "AWS::IAM::Policy", "Properties": policy},
+            },
+        }
+    )
+    iam, cloudformation = product.aws("iam"), product.aws("cloudformation")
+    for value in ("hush-4711", "hush-4712"):
+        assert done(ann, bob, "stacked", text, Secret=value)["status"] == "applied"
+        assert iam.list_role_policies(RoleName="stacked")["PolicyNames"] == [f"p-{value}"]
+        assert planned(ann, "stacked", text, Secret=value)["status"] == "no_changes"
+    [made] = [
+        item for item in ann.get("/projects/stacked/resources")["items"] if item["logical_id"] == "Policy"
+    ]
+    name = made["id"].partition("|")[0]
+    template_of = cloudformation.get_template(StackName=name)["TemplateBody"]
+    assert "FairleadSecret" in str(template_of)
+    assert "hush" not in str(template_of)
+
+
 def test_every_step_of_a_change_is_in_the_audit_record(product: Product) -> None:
     ann, bob = members(product, "audited")
     assert done(ann, bob, "audited", template(Q=queue()))["status"] == "applied"
@@ -453,3 +511,76 @@ def test_a_database_is_deleted_only_after_its_last_snapshot_is_there(product: Pr
     assert "last-db" not in [
         item["DBInstanceIdentifier"] for item in rds.describe_db_instances()["DBInstances"]
     ]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+def notices(client: Client, project: str, count: int) -> list[dict[str, Any]]:
+    """The runs that told of something, once so many have ended."""
+
+    def look() -> list[dict[str, Any]] | None:
+        found = client.get(f"/projects/{project}/runs", kind="changes.notify")["items"]
+        ended = [run for run in found if run["status"] in ("succeeded", "failed")]
+        return ended if len(ended) == count else None
+
+    return list(until(look, f"{count} notices of {project}"))
+
+
+def test_every_move_of_a_plan_is_posted_and_no_one_without_permission_sees_where_to(
+    product: Product, receiver: Receiver
+) -> None:
+    product.project("told", {"notifications": {"webhook_url": receiver.url}}, ann="approver", bob="approver")
+    ann, bob = product.user("ann"), product.user("bob")
+    receiver.answers[:] = [503]  # the first post finds a server that is busy
+    assert done(ann, bob, "told", template(Q=queue()))["status"] == "applied"
+    runs = notices(ann, "told", 4)
+    assert {run["status"] for run in runs} == {"succeeded"}
+    assert set(receiver.events()) == {"plan.pending", "plan.approved", "plan.applying", "plan.applied"}
+    assert len(receiver.bodies) == 5
+    assert len(set(receiver.deliveries)) == 4
+    assert {body["id"] for body in receiver.bodies} == {run["id"] for run in runs}
+    pending = next(body for body in receiver.bodies if body["event"] == "plan.pending")
+    assert pending["plan"]["changes"] == {"create": 1}
+    shown = ann.get("/projects/told")["settings"]["notifications"]["webhook_url"]
+    assert shown.endswith("/****")
+    assert (
+        product.user("admin").get("/projects/told")["settings"]["notifications"]["webhook_url"]
+        == receiver.url
+    )
+    everything = [ann.get("/projects/told/audit"), runs, [ann.get(f"/runs/{run['id']}") for run in runs]]
+    assert "s3cret" not in str(everything)
+    assert "s3cret" not in product.log.read_text(errors="replace")
+
+
+def test_only_the_chosen_events_are_posted_and_a_refusal_stops_nothing(
+    product: Product, receiver: Receiver
+) -> None:
+    chosen = {"webhook_url": receiver.url, "events": ["plan.rejected"]}
+    ann, bob = members(product, "chosen", notifications=chosen)
+    receiver.answers[:] = [410]
+    made = planned(ann, "chosen", template(Q=queue()))
+    bob.post(f"/projects/chosen/plans/{made['number']}/reject", {"digest": made["digest"], "comment": "no"})
+    (run,) = notices(ann, "chosen", 1)
+    assert (run["status"], run["error"]["code"]) == ("failed", "changes.webhook_refused")
+    assert receiver.events() == ["plan.rejected"]
+    assert receiver.bodies[0]["plan"]["comment"] == "no"
+    assert "s3cret" not in str(run)
+    approve(bob, "chosen", planned(ann, "chosen", template(Q=queue())))
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        pytest.param({"events": ["plan.done"]}, "changes.notification_unknown", id="an unknown event"),
+        pytest.param({"webhook_url": "http://chat.example/x"}, "changes.webhook_address", id="in clear"),
+    ],
+)
+def test_settings_that_can_never_work_are_refused_when_they_are_made(
+    product: Product, settings: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(ServerRefused, check=lambda error: error.body["code"] == code):
+        product.project("never", {"notifications": settings})

@@ -37,7 +37,7 @@ def fairlead(tmp_path: Path) -> Run:
             text=True,
             cwd=tmp_path,
             env={**inherited, "XDG_CONFIG_HOME": str(tmp_path / "config"), **variables},
-            timeout=120,
+            timeout=240,
         )
 
     return run
@@ -81,6 +81,18 @@ def test_validate_lists_faults_with_their_lines(
     assert found["valid"] is (code is None)
     assert [fault["code"] for fault in found["faults"]] == ([] if code is None else [code])
     assert all(fault["line"] for fault in found["faults"])
+
+
+def test_validate_reports_a_parameters_file_that_cannot_be_read_in_the_same_form(
+    fairlead: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "p.json").write_text('{\n"A" 1}')
+    asked = ("changes", "validate", "old.json", "--parameters", "p.json")
+    found = answer(fairlead(*asked, "--json"), 1)
+    assert [(f["code"], f["line"]) for f in found["faults"]] == [("template.syntax", 2)]
+    assert found["valid"] is False
+    told = fairlead(*asked)
+    assert (told.returncode, told.stdout.split(": ")[0]) == (1, "p.json:2")
 
 
 def test_a_wrong_command_line_exits_with_one_and_points_to_the_help(fairlead: Run) -> None:

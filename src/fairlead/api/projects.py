@@ -91,7 +91,11 @@ class ProjectOut(BaseModel):
     def of(cls, project: Project, role: Role | None, actor: Actor) -> "ProjectOut":
         """The form in which `actor` sees it."""
         plain = {name: getattr(project, name) for name in cls.model_fields if hasattr(project, name)}
-        return cls(**plain, role=role, permissions=sorted(permissions_of(actor, project.uid, role)))
+        allowed = permissions_of(actor, project.uid, role)
+        if Permission.PROJECT_UPDATE not in allowed:
+            shown = {"notifications": project.settings.notifications.masked()}
+            plain["settings"] = project.settings.model_copy(update=shown)
+        return cls(**plain, role=role, permissions=sorted(allowed))
 
 
 class MemberIn(BaseModel):

@@ -1,43 +1,23 @@
-"""How a plan is applied: which calls there are, what each waits for, and how one is made safely.
+"""How one call of an apply is made safely.
 
-The calls form a graph of *nodes*. Everything that decides is pure; `Applier` acts. Each node is
-idempotent: its client token is derived from the run and the node, its intent is written down
-before the call and its result after, so a node that was cut off anywhere can simply be run again.
+Its client token is derived from the run and the node, its intent is written down before the call and
+its result after, so a node that was cut off anywhere can simply be run again.
 """
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Awaitable, Callable
 from typing import Any
-
-import msgspec
 
 from fairlead.changes import store
 from fairlead.changes.cloudcontrol import Progress, Resources
 from fairlead.changes.intrinsics import evaluate
-from fairlead.changes.model import (
-    Action,
-    Change,
-    Desired,
-    JournalEntry,
-    NodeStatus,
-    Properties,
-    Recorded,
-    Reference,
-    Unknown,
-)
+from fairlead.changes.model import Change, JournalEntry, NodeStatus, Properties, Recorded, Reference, Via
+from fairlead.changes.nodes import Call, Node, client_token, patch
 from fairlead.changes.registry import Registry
 from fairlead.changes.secrets import Vault, revealed
-from fairlead.changes.state import ResourceStatus, Snapshot, State, StateResource, is_sealed, state_resource
-from fairlead.changes.template import Output
-from fairlead.changes.types.references import MISSING, attribute, ref
-from fairlead.changes.types.traits import SNAPSHOT_TYPES
+from fairlead.changes.work import Results, Work, value_of, wants_snapshot
 from fairlead.kernel.clock import utc_now
-from fairlead.kernel.errors import Conflict, FairleadError
-from fairlead.kernel.runs import NodeStatus as EndStatus
+from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.runs import RunContext
 
 NODE_DEADLINE_S = 3600.0  # a database or a cluster takes many minutes
@@ -46,205 +26,10 @@ ATTEMPTS = 3
 _PASSING = frozenset({"Throttling", "ServiceInternalError", "NetworkFailure", "ServiceTimeout"})
 
 
-class ValueUnknown(Conflict):
-    """AWS has not told a value that another resource needs."""
-
-    code = "changes.value_unknown"
-
-
-class SecretReference(Conflict):
-    """A resource refers to a secret of another one, which Fairlead does not keep."""
-
-    code = "changes.secret_reference"
-
-
 class SnapshotFailed(FairleadError):
     """The last snapshot of a resource was not taken, so the resource was not deleted."""
 
     code, status, retryable = "changes.snapshot_failed", 502, False
-
-
-class Call(StrEnum):
-    """What a node does."""
-
-    CREATE = "create"
-    UPDATE = "update"
-    DELETE = "delete"
-    FORGET = "forget"  # drop it from the state and leave it standing (DeletionPolicy: Retain)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One call of an apply."""
-
-    name: str  # "create:Web": unique, and the same on every execution
-    call: Call
-    change: Change
-    depends_on: tuple[str, ...]
-
-
-def nodes(changes: Collection[Change], recorded: Mapping[str, Recorded]) -> dict[str, Node]:
-    """The graph of calls that carries out `changes`, by name.
-
-    Resources are made after what they refer to. Old resources go after everything that used them
-    has been updated or has gone; a replacement is made first and its predecessor removed last,
-    unless both cannot stand at once (`Change.delete_first`).
-    """
-    by_id = {change.logical_id: change for change in changes}
-    dependants: dict[str, list[str]] = {}
-    for known in recorded.values():
-        for target in known.depends_on:
-            dependants.setdefault(target, []).append(known.logical_id)
-    found: dict[str, Node] = {}
-    for change in changes:
-        for node in _nodes_of(change, by_id, dependants):
-            found[node.name] = node
-    # A dependency may name a call that the plan does not hold: that resource does not change.
-    needs = {name: set(node.depends_on) & found.keys() - {name} for name, node in found.items()}
-    for change in changes:
-        if change.action is Action.REPLACE and change.delete_first:
-            _wait_for_users(change.logical_id, needs, dependants, by_id)
-    return {
-        name: Node(name=name, call=node.call, change=node.change, depends_on=tuple(sorted(needs[name])))
-        for name, node in found.items()
-    }
-
-
-def _wait_for_users(
-    logical_id: str,
-    needs: dict[str, set[str]],
-    dependants: Mapping[str, list[str]],
-    by_id: Mapping[str, Change],
-) -> None:
-    """Let what must go first go after its users that go too, where those do not wait for its successor."""
-    removal = _delete_name(logical_id)
-    for user in dependants.get(logical_id, ()):
-        goes = user in by_id and (by_id[user].action is Action.DELETE or by_id[user].delete_first)
-        name = _delete_name(user)
-        if goes and name in needs and not _reaches(name, removal, needs):
-            needs[removal].add(name)
-
-
-def _reaches(start: str, target: str, needs: Mapping[str, set[str]]) -> bool:
-    """Whether `start` waits, directly or not, for `target`."""
-    seen, open_ = {start}, [start]
-    while open_:
-        name = open_.pop()
-        if name == target:
-            return True
-        fresh = needs.get(name, set()) - seen
-        seen |= fresh
-        open_.extend(fresh)
-    return False
-
-
-def _nodes_of(
-    change: Change,
-    by_id: Mapping[str, Change],
-    dependants: Mapping[str, list[str]],
-) -> list[Node]:
-    logical_id = change.logical_id
-    make = [_make_name(by_id[target]) for target in change.depends_on if _is_made(by_id.get(target))]
-    old_users = dependants.get(logical_id, [])
-    users_moved = [_make_name(by_id[user]) for user in old_users if _is_made(by_id.get(user))]
-    users_gone = [_delete_name(user) for user in old_users if user in by_id]
-    match change.action:
-        case Action.CREATE:
-            return [Node(name=_make_name(change), call=Call.CREATE, change=change, depends_on=tuple(make))]
-        case Action.UPDATE:
-            return [Node(name=_make_name(change), call=Call.UPDATE, change=change, depends_on=tuple(make))]
-        case Action.DELETE:
-            after = tuple(users_gone + users_moved)
-            return [
-                Node(name=_delete_name(logical_id), call=_removal(change), change=change, depends_on=after)
-            ]
-        case Action.REPLACE if change.delete_first:
-            create_after = (*make, _delete_name(logical_id))
-            return [
-                Node(name=_delete_name(logical_id), call=Call.DELETE, change=change, depends_on=()),
-                Node(name=_make_name(change), call=Call.CREATE, change=change, depends_on=create_after),
-            ]
-        case Action.REPLACE:
-            after = (_make_name(change), *users_moved, *users_gone)
-            return [
-                Node(name=_make_name(change), call=Call.CREATE, change=change, depends_on=tuple(make)),
-                Node(name=_delete_name(logical_id), call=_removal(change), change=change, depends_on=after),
-            ]
-        case _:
-            return []
-
-
-def _removal(change: Change) -> Call:
-    return Call.FORGET if change.retain else Call.DELETE
-
-
-def _is_made(change: Change | None) -> bool:
-    return change is not None and change.action in (Action.CREATE, Action.UPDATE, Action.REPLACE)
-
-
-def _make_name(change: Change) -> str:
-    verb = Call.UPDATE if change.action is Action.UPDATE else Call.CREATE
-    return f"{verb.value}:{change.logical_id}"
-
-
-def _delete_name(logical_id: str) -> str:
-    return f"delete:{logical_id}"
-
-
-def client_token(run_id: str, node: str, attempt: int = 1) -> str:
-    """The idempotency token of a node's call: the same on every execution of the same run."""
-    return hashlib.sha256(f"{run_id}\n{node}\n{attempt}".encode()).hexdigest()
-
-
-def patch(change: Change, wanted: Properties) -> list[dict[str, Any]]:
-    """RFC 6902 operations that bring the changed properties to their wanted values.
-
-    Whole top-level properties are set, not their insides: an index into a list that AWS reorders would
-    hit the wrong item. `add` overwrites; `remove` only where the plan saw something. Depends on the
-    plan alone, so that a repeated call carries the same body under its client token.
-    """
-    seen: dict[str, bool] = {}
-    for item in change.properties:
-        name = item.path.partition(".")[0]
-        seen[name] = seen.get(name, False) or item.before is not None
-    operations: list[dict[str, Any]] = []
-    for name in sorted(seen):
-        if name in wanted:
-            operations.append({"op": "add", "path": f"/{name}", "value": wanted[name]})
-        elif seen[name]:
-            operations.append({"op": "remove", "path": f"/{name}"})
-    return operations
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What all nodes of one apply share. None of it changes while the apply runs."""
-
-    changes: tuple[Change, ...]
-    graph: Mapping[str, Node]
-    desired: Mapping[str, Desired]
-    recorded: Mapping[str, Recorded]
-    base: State | None
-    live: Mapping[str, Properties]  # of unchanged resources that changed ones refer to
-    outputs: Mapping[str, Output]
-    dependencies: Mapping[str, tuple[str, ...]]  # of every resource that the template wants
-    referred_to: frozenset[str]  # logical ids whose values other resources of this plan need
-    description: str
-    number: int
-    digest: str
-
-
-def wants_snapshot(work: Work, change: Change) -> bool:
-    """Whether the policy that removes the old resource of `change` asks for a last snapshot of it."""
-    known = work.recorded[change.logical_id]
-    policy = known.deletion_policy
-    if change.action is Action.REPLACE:
-        policy = work.desired[change.logical_id].update_replace_policy
-    # A logical id that stood for another type: the new type's policy cannot be kept for that one.
-    return policy == "Snapshot" and known.type in SNAPSHOT_TYPES
-
-
-Results = Mapping[str, Any]  # what the nodes that a node depends on gave back, by node name
 
 
 class Applier:
@@ -330,7 +115,7 @@ class Applier:
         final = await self._attempts(
             node,
             lambda token: self._resources.create(
-                change.type, revealed(wanted), client_token=token, via=change.via
+                change.type, _sendable(wanted, change.via), client_token=token, via=change.via
             ),
         )
         return await self._made(work, change, wanted, str(final.identifier))
@@ -339,7 +124,7 @@ class Applier:
         change = node.change
         known = work.recorded[change.logical_id]
         wanted = self._wanted(work, change, results)
-        if operations := patch(change, revealed(wanted)):
+        if operations := patch(change, _sendable(wanted, change.via)):
             await self._attempts(
                 node,
                 lambda token: self._resources.update(
@@ -425,175 +210,6 @@ class Applier:
         await self._ctx.shift.in_transaction(write)
 
 
-def value_of(work: Work, registry: Registry, reference: Reference, results: Results) -> Any:
-    """What a reference stands for now. Raises ValueUnknown and SecretReference."""
-    logical_id = reference.logical_id
-    made = results.get(f"create:{logical_id}") or results.get(f"update:{logical_id}")
-    if made is not None:
-        type_name, identifier = work.desired[logical_id].type, made["identifier"]
-        model = {**made["properties"], **made["observed"]}
-    else:
-        known = work.recorded[logical_id]
-        type_name, identifier = known.type, known.identifier
-        model = {**known.properties, **work.live.get(logical_id, known.observed)}
-    if reference.attribute is None:
-        found = ref(type_name, registry.find(type_name), identifier, model)
-    else:
-        found = attribute(model, reference.attribute)
-    shown = logical_id if reference.attribute is None else f"{logical_id}.{reference.attribute}"
-    if found is MISSING or isinstance(found, Unknown):
-        raise ValueUnknown(
-            f"AWS has not told {shown}.", remedy="Refer to an attribute that the type returns."
-        )
-    if is_sealed(found):
-        raise SecretReference(f"{shown} is a secret.", remedy="Pass the value as a NoEcho parameter instead.")
-    return found
-
-
-def made_by(work: Work, name: str, end: Mapping[str, Any]) -> Recorded | None:
-    """The resource that a node made or updated, where it succeeded."""
-    node = work.graph[name]
-    if node.call not in (Call.CREATE, Call.UPDATE) or end["status"] != EndStatus.SUCCEEDED:
-        return None
-    return _as_recorded(work.desired[node.change.logical_id], node.change, end["result"])
-
-
-def recorded_of(state: State | None) -> dict[str, Recorded]:
-    """What the plan engine knows of the state.
-
-    A superseded resource (its removal failed) has no logical id of its own any more: it gets one that
-    no template can have, so that every plan wants it gone.
-    """
-    if state is None:
-        return {}
-    found = state.recorded()
-    for item in state.resources:
-        if item.superseded:
-            name = f"{item.logical_id}~{item.id}"
-            found[name] = replace(item.recorded(), logical_id=name)
-    return found
-
-
-def snapshot(
-    work: Work,
-    ended: Mapping[str, Mapping[str, Any]],
-    after: Mapping[str, Properties],
-    *,
-    region: str,
-    now: datetime,
-    actor: str,
-    run_id: str,
-) -> Snapshot:
-    """What the next state version says: exactly what happened, failures included.
-
-    `after` is what AWS said at the very end, by logical id.
-
-    A resource whose creation failed but which AWS left standing is recorded with status `error`, so
-    that the next plan replaces or removes it.
-    """
-    kept: dict[tuple[str, str], StateResource] = {
-        item.identity: item for item in (work.base.resources if work.base else ())
-    }
-    for name, end in ended.items():
-        node = work.graph[name]
-        if node.call in (Call.DELETE, Call.FORGET):
-            _record_removal(kept, work, node, end, now)
-        else:
-            _record_making(kept, work, node, end, region, now)
-    for key, item in list(kept.items()):
-        if key[1]:
-            continue
-        # A changed DependsOn is no change of the resource, but a later removal must know it.
-        needs = work.dependencies.get(item.logical_id, item.depends_on)
-        observed = after.get(item.logical_id, item.observed)
-        kept[key] = msgspec.structs.replace(item, observed=observed, depends_on=needs)
-    return Snapshot(
-        resources=sorted(kept.values(), key=lambda item: item.identity),
-        actor=actor,
-        description=work.description,
-        timestamp=now,
-        run_id=run_id,
-        plan_id=str(work.number),
-        plan_digest=work.digest,
-    )
-
-
-_Kept = dict[tuple[str, str], StateResource]
-
-
-def _record_making(
-    kept: _Kept, work: Work, node: Node, end: Mapping[str, Any], region: str, now: datetime
-) -> None:
-    logical_id = node.change.logical_id
-    old = kept.get((logical_id, ""))
-    if end["status"] != EndStatus.SUCCEEDED:
-        _record_failure(kept, work, node, end, region, now)
-        return
-    if node.call is Call.CREATE and node.change.action is Action.REPLACE and old is not None:
-        # Its successor stands; until its own removal has succeeded it stands too.
-        _supersede(kept, old, work.desired[logical_id].update_replace_policy)
-    recorded = _as_recorded(work.desired[logical_id], node.change, end["result"])
-    created_at = old.created_at if old is not None and node.call is Call.UPDATE else now
-    kept[logical_id, ""] = state_resource(
-        recorded, region=region, status=ResourceStatus.ACTIVE, created_at=created_at, updated_at=now
-    )
-
-
-def _record_failure(
-    kept: _Kept, work: Work, node: Node, end: Mapping[str, Any], region: str, now: datetime
-) -> None:
-    logical_id = node.change.logical_id
-    old = kept.get((logical_id, ""))
-    if end["status"] != EndStatus.FAILED:
-        return
-    if node.call is Call.UPDATE and old is not None:
-        kept[logical_id, ""] = _with_status(old, now)
-        return
-    identifier = ((end["problem"] or {}).get("details") or {}).get("identifier")
-    if identifier is None or node.call is not Call.CREATE:
-        return
-    if old is not None:
-        _supersede(kept, old, work.desired[logical_id].update_replace_policy)
-    left = _as_recorded(
-        work.desired[logical_id], node.change, {"identifier": identifier, "properties": {}, "observed": {}}
-    )
-    kept[logical_id, ""] = state_resource(
-        left, region=region, status=ResourceStatus.ERROR, created_at=now, updated_at=now
-    )
-
-
-def _record_removal(kept: _Kept, work: Work, node: Node, end: Mapping[str, Any], now: datetime) -> None:
-    known = work.recorded[node.change.logical_id]
-    logical_id = known.logical_id.partition("~")[0]
-    found = [key for key, item in kept.items() if key[0] == logical_id and item.id == known.identifier]
-    for key in found:
-        if end["status"] == EndStatus.SUCCEEDED:
-            del kept[key]
-        elif end["status"] == EndStatus.FAILED:
-            kept[key] = _with_status(kept[key], now)
-
-
-def _supersede(kept: _Kept, old: StateResource, update_replace_policy: str) -> None:
-    del kept[old.identity]
-    # Where its removal fails, the next plan removes it by its DeletionPolicy: that must save as much.
-    policy = old.deletion_policy if update_replace_policy == "Delete" else update_replace_policy
-    older = msgspec.structs.replace(old, superseded=True, deletion_policy=policy)
-    kept[older.identity] = older
-
-
-def _with_status(resource: StateResource, now: datetime) -> StateResource:
-    return msgspec.structs.replace(resource, status=ResourceStatus.ERROR, updated_at=now)
-
-
-def _as_recorded(resource: Desired, change: Change, result: Mapping[str, Any]) -> Recorded:
-    return Recorded(
-        logical_id=resource.logical_id,
-        type=resource.type,
-        identifier=result["identifier"],
-        properties=result["properties"],
-        observed=result["observed"],
-        depends_on=resource.depends_on,
-        deletion_policy=resource.deletion_policy,
-        update_replace_policy=resource.update_replace_policy,
-        via=change.via,
-    )
+def _sendable(wanted: Properties, via: Via) -> Properties:
+    """The properties for AWS; a stack gets secrets still marked, since it takes them apart from the rest."""
+    return wanted if via is Via.CLOUDFORMATION else revealed(wanted)

@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from fairlead.changes import diff, store
-from fairlead.changes.apply import Node, Work, made_by, nodes, recorded_of, snapshot, value_of
 from fairlead.changes.model import (
     Action,
     Json,
@@ -15,9 +14,14 @@ from fairlead.changes.model import (
     Properties,
     Recorded,
 )
+from fairlead.changes.nodes import Node, nodes
+from fairlead.changes.notices import announce
+from fairlead.changes.outcome import made_by, recorded_of, snapshot
 from fairlead.changes.parts import ChangesParts, audit_plan, bound_of, live_of, plan_of, state_log, target_of
 from fairlead.changes.schemas import change_from_document
 from fairlead.changes.template import evaluate, mask, references
+from fairlead.changes.types.arns import Arns
+from fairlead.changes.work import Work, value_of
 from fairlead.kernel.errors import Conflict
 from fairlead.kernel.projects.model import Project
 from fairlead.kernel.runs import NodeStatus, RunContext
@@ -73,6 +77,7 @@ async def _work(parts: ChangesParts, ctx: RunContext, number: int) -> tuple[Work
         outputs=bound.outputs if bound else {},
         dependencies={name: item.depends_on for name, item in bound.resources.items()} if bound else {},
         referred_to=frozenset(used),
+        arns=Arns(target.place.partition[0], target.region, target.account_id),
         description=record.description,
         number=number,
         digest=str(record.digest),
@@ -239,6 +244,7 @@ async def _finish_apply(
         audit_plan(
             conn, record, f"plan.{status.value}", ctx.actor, {"state_version": version, "run": ctx.run_id}
         )
+        announce(ctx.runs, conn, project.id, number)
 
     await ctx.shift.in_transaction(finish)
 

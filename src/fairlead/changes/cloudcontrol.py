@@ -7,54 +7,26 @@ Cloud Control handlers go through one-resource CloudFormation stacks behind the 
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from fairlead.changes.awsapi import answers, snapshots, stacks
+from fairlead.changes import stacked
+from fairlead.changes.awsapi import answers, snapshots
 from fairlead.changes.awsapi.commands import command, document
+from fairlead.changes.awsapi.stacks import Patch
 from fairlead.changes.mcp import Gateway
 from fairlead.changes.model import Json, Properties, Via
-from fairlead.kernel import resilience, telemetry
-from fairlead.kernel.clock import utc_now
+from fairlead.changes.progress import FIRST_PAUSE_S, LONGEST_PAUSE_S, Poll, Progress, progress_of
+from fairlead.kernel import resilience
 from fairlead.kernel.errors import FairleadError
 
-T = TypeVar("T")
-Patch = Sequence[Mapping[str, Any]]  # JSON Patch (RFC 6902): {"op", "path", "value"}
+__all__ = ["Identity", "Listed", "Patch", "Progress", "Resources"]
 
-_STACK_TOKEN = "cfn:"  # Cloud Control's own tokens hold no colon  # noqa: S105
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_LONGEST_HINT_S = 60.0
+T = TypeVar("T")
+
 _SNAPSHOT_BEGINS_S = 600.0  # a backup or a change that is under way comes first
 _HALF_ANSWERS = 3  # tries
-_TOGETHER_S = 0.05  # polls due this close to each other go out in one batch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far one request has come, in Cloud Control's own words."""
-
-    operation: str  # CREATE | UPDATE | DELETE
-    status: str  # PENDING | IN_PROGRESS | SUCCESS | FAILED | CANCEL_IN_PROGRESS | CANCEL_COMPLETE
-    type_name: str
-    identifier: str | None
-    request_token: str
-    error_code: str | None = None
-    message: str | None = None
-    model: Properties | None = None
-    retry_after: datetime | None = None  # AWS asks not to be asked again before
-
-    @property
-    def is_final(self) -> bool:
-        return self.status in {"SUCCESS", "FAILED", "CANCEL_COMPLETE"}
-
-    def error(self) -> FairleadError | None:
-        """What went wrong, where the request has failed or was cancelled."""
-        if self.status not in {"FAILED", "CANCEL_COMPLETE"}:
-            return None
-        message = self.message or "no reason given"
-        return answers.error_of_code(self.error_code or self.status, f"{self.type_name}: {message}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +52,8 @@ class Resources:
         """`region` None: the one that the servers were started with."""
         self._gateway = gateway
         self._region = region
-        self._poll = _Poll(self._ask)
+        self._stacks = stacked.Stacks(gateway, self._command)
+        self._poll = Poll(self._ask)
         self._by_region: dict[str, Resources] = {}
 
     def in_region(self, region: str) -> "Resources":
@@ -107,7 +80,7 @@ class Resources:
     ) -> Progress:
         """Begin to make a resource. Raises DocumentTooLarge and the errors of `answers`."""
         if via is Via.CLOUDFORMATION:
-            return await self._create_stack(type_name, properties, client_token)
+            return await self._stacks.create(type_name, properties, client_token)
         return await self._submit(
             self._command(
                 "cloudcontrol",
@@ -129,7 +102,7 @@ class Resources:
     ) -> Progress:
         """Begin to change a resource in place by a JSON Patch of its properties."""
         if via is Via.CLOUDFORMATION:
-            return await self._update_stack(type_name, identifier, patch, client_token)
+            return await self._stacks.update(type_name, identifier, patch, client_token)
         return await self._submit(
             self._command(
                 "cloudcontrol",
@@ -146,7 +119,7 @@ class Resources:
     ) -> Progress:
         """Begin to remove a resource; one that is not there is a success."""
         if via is Via.CLOUDFORMATION:
-            return await self._delete_stack(type_name, identifier, client_token)
+            return await self._stacks.delete(type_name, identifier, client_token)
         asked = self._command(
             "cloudcontrol",
             "delete-resource",
@@ -179,8 +152,8 @@ class Resources:
         if progress.is_final:
             return progress
         final = await self._gateway.at_home(self._wait, progress, deadline_s)
-        if final.status == "FAILED" and final.request_token.startswith(_STACK_TOKEN):
-            return await self._after_failed_stack(final)
+        if final.status == "FAILED" and stacked.is_stacks(final.request_token):
+            return await self._stacks.after_failure(final)
         return final
 
     async def read(
@@ -195,7 +168,7 @@ class Resources:
         """Live properties by (type, identifier); None for what is not there. Raises the first other error."""
         targets = list(dict.fromkeys(targets))
         if via is Via.CLOUDFORMATION:
-            return await self._read_stacks(targets)
+            return await self._stacks.read(targets)
         found = await self._gateway.read_many(
             [self._command("cloudcontrol", "get-resource", type_name=t, identifier=i) for t, i in targets]
         )
@@ -239,7 +212,7 @@ class Resources:
         Its identifier is returned. Only for `traits.SNAPSHOT_TYPES`. Raises HandlerFailed where the
         snapshot failed, DeadlineExceeded, and the errors of `answers`.
         """
-        source = identifier.partition("|")[2] if via is Via.CLOUDFORMATION else identifier
+        source = stacked.physical_of(identifier) if via is Via.CLOUDFORMATION else identifier
         name = snapshots.snapshot_name(type_name, source, client_token)
         async with resilience.deadline(deadline_s, f"The snapshot of {source}"):
             taken = await self._snapshot(type_name, source, name)
@@ -261,12 +234,12 @@ class Resources:
             answer = await self._gateway.write(asked, safe_to_retry=True)
             # A connection that breaks behind the head of an answer looks like an empty success.
             if "ProgressEvent" in answer:
-                return _progress(answer["ProgressEvent"])
+                return progress_of(answer["ProgressEvent"])
         raise answers.NoAnswer("AWS answered without saying how far the request is.")
 
     async def _snapshot(self, type_name: str, source: str, name: str) -> str | None:
         clock = asyncio.get_running_loop().time
-        patience, pause_s = clock() + _SNAPSHOT_BEGINS_S, _FIRST_PAUSE_S
+        patience, pause_s = clock() + _SNAPSHOT_BEGINS_S, FIRST_PAUSE_S
         begun, refused = False, None
         while True:
             found = await self._look_for_snapshot(type_name, name, begun)
@@ -283,7 +256,7 @@ class Resources:
                         return None
                     begun = snapshots.has_begun(type_name, refused)
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.6, _LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 1.6, LONGEST_PAUSE_S)
 
     async def _look_for_snapshot(self, type_name: str, name: str, begun: bool) -> snapshots.Found:
         try:
@@ -316,184 +289,13 @@ class Resources:
 
     async def _ask(self, tokens: Sequence[str]) -> dict[str, Progress | FairleadError]:
         asked = [
-            self._describe(_stack_part(token, 3))
-            if token.startswith(_STACK_TOKEN)
+            self._stacks.describe(token)
+            if stacked.is_stacks(token)
             else self._command("cloudcontrol", "get-resource-request-status", request_token=token)
             for token in tokens
         ]
         found = await self._gateway.read_many(asked)
         return {token: _status(token, outcome) for token, outcome in zip(tokens, found, strict=True)}
-
-    async def _read_stacks(
-        self, targets: Sequence[tuple[str, str]]
-    ) -> dict[tuple[str, str], Properties | None]:
-        names = [_stack_of(identifier) for _, identifier in targets]
-        asked = [ask(name) for name in names for ask in (self._describe, self._get_template)]
-        found = iter(await self._gateway.read_many(asked))
-        return {key: _stack_properties(next(found), next(found)) for key in targets}
-
-    def _describe(self, name: str) -> str:
-        return self._command("cloudformation", "describe-stacks", stack_name=name)
-
-    def _get_template(self, name: str) -> str:
-        return self._command("cloudformation", "get-template", stack_name=name)
-
-    async def _create_stack(self, type_name: str, properties: Properties, token: str) -> Progress:
-        name = stacks.stack_name(token)
-        body = stacks.template(type_name, properties, token)
-        try:
-            await self._gateway.write(
-                self._command(
-                    "cloudformation",
-                    "create-stack",
-                    stack_name=name,
-                    template_body=_stack_document(body),
-                    client_request_token=token,
-                    capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
-                ),
-                safe_to_retry=True,
-            )
-        except answers.AlreadyExists:
-            # The name comes from the token: the stack is this request's own.
-            telemetry.log.info("stack.found_again", stack=name)
-        return _stack_progress("CREATE", type_name, name, "IN_PROGRESS")
-
-    async def _update_stack(self, type_name: str, identifier: str, patch: Patch, token: str) -> Progress:
-        name = _stack_of(identifier)
-        body = stacks.template_of(await self._gateway.read(self._get_template(name)))
-        progress = _stack_progress("UPDATE", type_name, name, "IN_PROGRESS", identifier=identifier)
-        if stacks.token_of(body) == token:
-            return progress  # an earlier try was accepted; patching twice would not be the same
-        changed = stacks.template(type_name, stacks.patched(stacks.properties_of(body), patch), token)
-        try:
-            await self._gateway.write(
-                self._command(
-                    "cloudformation",
-                    "update-stack",
-                    stack_name=name,
-                    template_body=_stack_document(changed),
-                    client_request_token=token,
-                    capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
-                ),
-                safe_to_retry=True,
-            )
-        except answers.InvalidRequest as error:
-            if "No updates are to be performed" not in error.message:
-                raise
-            return replace(progress, status="SUCCESS")
-        except answers.TokenConflict:
-            telemetry.log.info("stack.found_again", stack=name)
-        return progress
-
-    async def _delete_stack(self, type_name: str, identifier: str, token: str) -> Progress:
-        name = _stack_of(identifier)
-        await self._gateway.write(
-            self._command("cloudformation", "delete-stack", stack_name=name, client_request_token=token),
-            safe_to_retry=True,
-        )
-        return _stack_progress("DELETE", type_name, name, "IN_PROGRESS", identifier=identifier)
-
-    async def _after_failed_stack(self, progress: Progress) -> Progress:
-        """`progress` with the reason that only the stack's events tell.
-
-        What a failed creation leaves, an empty stack, is removed: nobody else knows of it.
-        """
-        name = _stack_part(progress.request_token, 3)
-        try:
-            events = await self._gateway.read(
-                self._command("cloudformation", "describe-stack-events", stack_name=name)
-            )
-            if progress.operation == "CREATE":
-                await self._delete_stack(progress.type_name, name, f"remove-{name}")
-        except FairleadError as error:
-            telemetry.log.warning("stack.left_behind", stack=name, error=error.code)
-            return progress
-        return replace(progress, message=stacks.failure_reason(events) or progress.message)
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    token: str
-    final: asyncio.Future[Progress]
-    due: float
-    pause_s: float = _FIRST_PAUSE_S
-
-
-class _Poll:
-    """Asks for all waiting requests together, each at its own pace."""
-
-    def __init__(
-        self, ask: Callable[[Sequence[str]], Awaitable[Mapping[str, Progress | FairleadError]]]
-    ) -> None:
-        self._ask = ask
-        self._waiting: list[_Waiting] = []
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def final(self, progress: Progress) -> Progress:
-        """The final progress of the request that `progress` is about."""
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(progress.request_token, loop.create_future(), loop.time())
-        _postpone(waiting, progress.retry_after, loop.time())
-        self._waiting.append(waiting)
-        self._changed.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
-        try:
-            return await waiting.final
-        finally:
-            self._waiting.remove(waiting)
-            self._changed.set()
-
-    async def _run(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while open_ := [waiting for waiting in self._waiting if not waiting.final.done()]:
-            due = [waiting for waiting in open_ if waiting.due <= clock() + _TOGETHER_S]
-            if due:
-                await self._settle(due, clock)
-                continue
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(min(waiting.due for waiting in open_) - clock()):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
-
-    async def _settle(self, due: Sequence[_Waiting], clock: Callable[[], float]) -> None:
-        try:
-            found = await self._ask(list(dict.fromkeys(waiting.token for waiting in due)))
-        except FairleadError as error:
-            found = dict.fromkeys((waiting.token for waiting in due), error)
-        except Exception as error:  # noqa: BLE001 - a bug: those who wait must hear it
-            for waiting in due:
-                _finish(waiting, error)
-            return
-        for waiting in due:
-            outcome = found[waiting.token]
-            if isinstance(outcome, Progress):
-                over, hint = outcome.is_final, outcome.retry_after
-            else:
-                # No answer says nothing about the request: the caller's own deadline ends the wait.
-                over, hint = not resilience.may_repeat(outcome), None
-            if over:
-                _finish(waiting, outcome)
-            else:
-                _postpone(waiting, hint, clock())
-
-
-def _finish(waiting: _Waiting, outcome: Progress | Exception) -> None:
-    if waiting.final.done():
-        return
-    if isinstance(outcome, Progress):
-        waiting.final.set_result(outcome)
-    else:
-        waiting.final.set_exception(outcome)
-
-
-def _postpone(waiting: _Waiting, retry_after: datetime | None, now: float) -> None:
-    hint_s = (retry_after - utc_now()).total_seconds() if retry_after else 0.0
-    waiting.due = now + max(waiting.pause_s, min(hint_s, _LONGEST_HINT_S))
-    waiting.pause_s = min(waiting.pause_s * 1.6, _LONGEST_PAUSE_S)
 
 
 def _unless_error(outcome: T | FairleadError) -> T:
@@ -502,37 +304,14 @@ def _unless_error(outcome: T | FairleadError) -> T:
     return outcome
 
 
-def _progress(event: Json) -> Progress:
-    """Cloud Control's progress event; deleting what is not there counts as done."""
-    code, operation, status = event.get("ErrorCode"), event["Operation"], event["OperationStatus"]
-    gone = operation == "DELETE" and status == "FAILED" and code == "NotFound"
-    model, retry_after = event.get("ResourceModel"), event.get("RetryAfter")
-    return Progress(
-        operation=operation,
-        status="SUCCESS" if gone else status,
-        type_name=event.get("TypeName", ""),
-        identifier=event.get("Identifier"),
-        request_token=event["RequestToken"],
-        error_code=None if gone else code,
-        message=event.get("StatusMessage"),
-        model=json.loads(model) if model else None,
-        retry_after=_moment(retry_after) if retry_after else None,
-    )
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _status(token: str, outcome: Json | FairleadError) -> Progress | FairleadError:
-    if token.startswith(_STACK_TOKEN):
-        return _stack_status(token, outcome)
+    if stacked.is_stacks(token):
+        return stacked.status_of(token, outcome)
     if isinstance(outcome, FairleadError):
         return outcome
     if "ProgressEvent" not in outcome:
         return answers.NoAnswer("AWS answered without saying how far the request is.")
-    return _progress(outcome["ProgressEvent"])
+    return progress_of(outcome["ProgressEvent"])
 
 
 def _properties(outcome: Json | FairleadError) -> Properties | None:
@@ -542,60 +321,3 @@ def _properties(outcome: Json | FairleadError) -> Properties | None:
         raise outcome
     found: Properties = json.loads(outcome["ResourceDescription"]["Properties"])
     return found
-
-
-def _stack_document(body: Json) -> str:
-    return document(body, limit=stacks.MAX_TEMPLATE_CHARS, what="The properties, as a stack's template,")
-
-
-def _stack_of(identifier: str) -> str:
-    return identifier.partition("|")[0]
-
-
-def _stack_part(token: str, index: int) -> str:
-    """Part of a stack's request token "cfn:OPERATION:AWS/Service/Type:stack-name"."""
-    return token.split(":")[index]
-
-
-def _stack_progress(
-    operation: str, type_name: str, name: str, status: str, *, identifier: str | None = None
-) -> Progress:
-    return Progress(
-        operation=operation,
-        status=status,
-        type_name=type_name,
-        identifier=identifier,
-        request_token=f"{_STACK_TOKEN}{operation}:{type_name.replace('::', '/')}:{name}",
-    )
-
-
-def _is_missing_stack(outcome: Json | FairleadError) -> bool:
-    return isinstance(outcome, answers.InvalidRequest) and "does not exist" in outcome.message
-
-
-def _stack_status(token: str, outcome: Json | FairleadError) -> Progress | FairleadError:
-    if isinstance(outcome, FairleadError) and not _is_missing_stack(outcome):
-        return outcome
-    stack = None if isinstance(outcome, FairleadError) else outcome["Stacks"][0]
-    operation, type_name = _stack_part(token, 1), _stack_part(token, 2).replace("/", "::")
-    name = _stack_part(token, 3)
-    status = stacks.outcome(operation, stack and stack["StackStatus"])
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in (stack or {}).get("Outputs", ())}
-    physical = outputs.get(stacks.OUTPUT)
-    progress = _stack_progress(
-        operation, type_name, name, status, identifier=f"{name}|{physical}" if physical else None
-    )
-    if status != "FAILED":
-        return progress
-    reason = (stack or {}).get("StackStatusReason") or "the stack was rolled back or removed"
-    return replace(progress, error_code="GeneralServiceException", message=reason)
-
-
-def _stack_properties(described: Json | FairleadError, template: Json | FairleadError) -> Properties | None:
-    """What is knowable: the properties that the stack was last given, not what became of them."""
-    if _is_missing_stack(described):
-        return None
-    stack, body = _unless_error(described), _unless_error(template)
-    if not stacks.holds_resource(stack["Stacks"][0]["StackStatus"]):
-        return None
-    return stacks.properties_of(stacks.template_of(body))

@@ -30,6 +30,17 @@ class Target:
     exports: Mapping[str, str] | None = None  # None: not known here
     zones: Mapping[str, Sequence[str]] | None = None
 
+    @property
+    def place(self) -> Place:
+        """What the pseudo parameters stand for."""
+        return Place(
+            region=self.region,
+            account_id=self.account_id,
+            stack_name=self.stack_name,
+            exports=self.exports,
+            zones=self.zones,
+        )
+
 
 # What makes a comparison meaningless; a missing or odd value does not.
 _UNREADABLE = frozenset(
@@ -46,14 +57,7 @@ def bound(target: Target, registry: Registry, *, max_bytes: int, comparable: boo
     template = load_all(target.data, faults, max_bytes=max_bytes, registry=registry)
     if template is None or faults:
         raise TemplateInvalid(faults)
-    place = Place(
-        region=target.region,
-        account_id=target.account_id,
-        stack_name=target.stack_name,
-        exports=target.exports,
-        zones=target.zones,
-    )
-    result = bind_all(template, target.parameters, place, faults, registry=registry)
+    result = bind_all(template, target.parameters, target.place, faults, registry=registry)
     found = validate(result, registry)
     faults += [fault for fault in found if not comparable or fault.code in _UNREADABLE]
     if faults:

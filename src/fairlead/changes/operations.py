@@ -1,4 +1,4 @@
-"""What runs of `changes` do: make a plan and wait for its approval; apply an approved plan.
+"""What runs of `changes` do: make a plan and wait for its approval; apply an approved plan; tell of both.
 
 Workflows decide from recorded facts only; whatever reads or changes the world is a step.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from fairlead.changes.apply import Applier
 from fairlead.changes.applying import PlanStale, WorkOnce, check_nothing_moved, close_apply, record_outcome
 from fairlead.changes.model import PlanStatus
+from fairlead.changes.notices import NOTIFY, notify
 from fairlead.changes.parts import ChangesParts
 from fairlead.changes.planning import close_plan, make_plan
 from fairlead.kernel.runs import NodeOutcome, Operation, RunCancelled, RunContext, StepFailed
@@ -26,9 +27,13 @@ def operations(parts: ChangesParts) -> tuple[Operation, ...]:
     async def apply(ctx: RunContext, params: dict[str, Any]) -> dict[str, Any]:
         return await _apply_workflow(parts, ctx, int(params["number"]))
 
+    async def tell(ctx: RunContext, params: dict[str, Any]) -> dict[str, Any]:
+        return dict(await ctx.step("post", notify, parts, ctx, int(params["number"]), str(params["event"])))
+
     return (
         Operation(name=PLAN, workflow=plan),
         Operation(name=APPLY, workflow=apply, partition_by_project=True),
+        Operation(name=NOTIFY, workflow=tell),
     )
 
 

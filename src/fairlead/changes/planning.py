@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from fairlead.changes import diff, policy, store
-from fairlead.changes.apply import nodes, recorded_of
 from fairlead.changes.desired import Target
 from fairlead.changes.model import (
     Action,
@@ -19,6 +18,9 @@ from fairlead.changes.model import (
     Recorded,
     RiskLevel,
 )
+from fairlead.changes.nodes import nodes
+from fairlead.changes.notices import announce
+from fairlead.changes.outcome import recorded_of
 from fairlead.changes.parts import ChangesParts, audit_plan, bound_of, live_of, plan_of, state_log, target_of
 from fairlead.changes.schemas import plan_document
 from fairlead.changes.state import State
@@ -45,7 +47,7 @@ async def make_plan(parts: ChangesParts, ctx: RunContext, number: int) -> dict[s
     live = await live_of(parts, target.region, recorded)
     plan = await asyncio.to_thread(_decide, parts, target, record, recorded, live, state)
     document = plan_document(plan, _calls(plan, recorded))
-    await ctx.shift.in_transaction(lambda conn: _store_plan(conn, project, record, plan, document))
+    await ctx.shift.in_transaction(lambda conn: _decided(conn, ctx, project, record, plan, document))
     stored, _ = await plan_of(parts, ctx, number)
     return await _tell_ready(ctx, stored)
 
@@ -99,8 +101,21 @@ def _decide(
         base_version=state.about.version if state else 0,
         region=target.region,
         environment=target.environment,
-        seal=parts.vault.sealer(parts.registry),
+        seal=parts.vault.sealer(parts.registry, recorded),
     )
+
+
+def _decided(
+    conn: sa.Connection,
+    ctx: RunContext,
+    project: Project,
+    record: PlanRecord,
+    plan: Plan,
+    document: dict[str, Any],
+) -> None:
+    if store.get_plan(conn, record.project_id, record.number).status is PlanStatus.PLANNING:
+        _store_plan(conn, project, record, plan, document)
+        announce(ctx.runs, conn, record.project_id, record.number)
 
 
 def _store_plan(
@@ -108,8 +123,6 @@ def _store_plan(
 ) -> None:
     now = utc_now()
     current = store.get_plan(conn, record.project_id, record.number)
-    if current.status is not PlanStatus.PLANNING:
-        return
     values: dict[str, Any] = {
         "digest": plan.digest,
         "base_version": plan.base_version,
@@ -153,6 +166,7 @@ async def close_plan(
             return
         store.move_plan(conn, record, to, problem=problem)
         audit_plan(conn, record, f"plan.{to.value}", "fairlead", {})
+        announce(ctx.runs, conn, record.project_id, number)
 
     await ctx.shift.in_transaction(close)
     record, _ = await plan_of(parts, ctx, number)

@@ -83,6 +83,7 @@ class ResourceType:
     schema: Mapping[str, Any]
     _shapes: dict[int, Shape] = field(default_factory=dict)
     _replacements: dict[SchemaPath, Replacement] = field(default_factory=dict)
+    _parts: dict[SchemaPath, Mapping[tuple[str, ...], Replacement]] = field(default_factory=dict)
     _unordered: dict[SchemaPath, bool] = field(default_factory=dict)
 
     @property
@@ -190,6 +191,24 @@ class ResourceType:
         if path not in self._replacements:
             self._replacements[path] = self._replacement(self._pointer(path))
         return self._replacements[path]
+
+    def replacing_parts(self, path: SchemaPath) -> Mapping[tuple[str, ...], Replacement]:
+        """What parts of the value at `path` ask for, by their place in it; empty where the whole asks."""
+        if path not in self._parts:
+            pointer = self._pointer(path)
+            whole = any(_covers(one, pointer) for one in self.create_only | self.conditional_create_only)
+            self._parts[path] = {} if whole else self._inside(pointer)
+        return self._parts[path]
+
+    def _inside(self, pointer: str) -> dict[tuple[str, ...], Replacement]:
+        start = f"{pointer}/"
+        found = dict.fromkeys(self.conditional_create_only, Replacement.CONDITIONAL)
+        found |= dict.fromkeys(self.create_only, Replacement.ALWAYS)
+        return {
+            tuple(part.removeprefix(start).split("/")): asked
+            for part, asked in found.items()
+            if part.startswith(start)
+        }
 
     def _replacement(self, pointer: str) -> Replacement:
         if any(_covers(whole, pointer) for whole in self.create_only):

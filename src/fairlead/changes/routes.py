@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query
 from fairlead.changes import desired, policy, store
 from fairlead.changes.desired import Target, TemplateTooLarge
 from fairlead.changes.model import PlanRecord, PlanStatus, RiskLevel
+from fairlead.changes.notices import announce
 from fairlead.changes.operations import APPLY, DECISION, PLAN
 from fairlead.changes.parts import audit_plan, state_log
 from fairlead.changes.registry import Registry
@@ -29,7 +30,7 @@ from fairlead.changes.schemas import (
     version_out,
 )
 from fairlead.changes.secrets import Vault
-from fairlead.changes.state import compare
+from fairlead.changes.state import ResourceStatus, compare
 from fairlead.kernel import audit
 from fairlead.kernel.clock import iso, utc_now
 from fairlead.kernel.db import Database
@@ -177,10 +178,19 @@ def _state_routes(routes: APIRouter, door: ChangesDoor) -> None:
         return await _recover(door, opened(project, actor, Permission.PROJECT_UPDATE), actor)
 
     @routes.get("/resources", summary="Resources that the newest state version records")
-    async def list_resources(project: str, actor: CurrentActor) -> dict[str, Any]:
+    async def list_resources(
+        project: str,
+        actor: CurrentActor,
+        type_: Annotated[str | None, Query(alias="type", max_length=200)] = None,
+        status: ResourceStatus | None = None,
+        tag: Annotated[str | None, Query(max_length=400)] = None,
+    ) -> dict[str, Any]:
         log = state_log(door.objects, opened(project, actor).project)
         newest = await log.latest()
-        return {"items": resources_out(await log.read(newest)) if newest else []}
+        if not newest:
+            return {"items": []}
+        found = await log.read(newest)
+        return {"items": resources_out(found, type_name=type_, status=status, tag=tag)}
 
 
 # --- requesting a plan ---------------------------------------------------------------------------
@@ -307,8 +317,10 @@ def _decide(
                 digest=plan.digest,
             )
         act(door, conn, plan, actor, body.comment)
-        plan = store.get_plan(conn, access.project.id, number)
-    return plan_out(plan)
+        decided = store.get_plan(conn, access.project.id, number)
+        if decided.status is not plan.status:
+            announce(door.runs, conn, access.project.id, number)
+    return plan_out(decided)
 
 
 def _approve(
@@ -412,6 +424,7 @@ def _submit_apply(door: ChangesDoor, conn: sa.Connection, plan: PlanRecord, acto
     store.move_plan(conn, plan, PlanStatus.APPLYING, apply_run_id=run.id)
     store.use_approvals(conn, plan.project_id, str(plan.digest), run.id)
     audit_plan(conn, plan, "plan.apply_requested", actor.username, {"digest": plan.digest, "run": run.id})
+    announce(door.runs, conn, plan.project_id, plan.number)
 
 
 def _refuse_while_applying(door: ChangesDoor, project_id: str) -> None:

@@ -1,6 +1,7 @@
 """The shapes at the door: what requests may hold and how plans, approvals and state are shown."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -279,8 +280,14 @@ def verification_out(found: Verification) -> dict[str, Any]:
     return {"intact": found.intact, "checked": found.head, "head_sha256": found.head_sha256, "faults": faults}
 
 
-def resources_out(state: State) -> list[dict[str, Any]]:
-    """The resources that stand now, as the seed's own fields plus the logical id."""
+def resources_out(
+    state: State, *, type_name: str | None = None, status: str | None = None, tag: str | None = None
+) -> list[dict[str, Any]]:
+    """The resources that stand now, as the seed's own fields plus the logical id.
+
+    Only those of a type (`AWS::EC2::*` is a pattern), in a status, with a tag (`Key` or `Key=Value`).
+    """
+    key, _, value = (tag or "").partition("=")
     return [
         {
             "id": item.id,
@@ -296,4 +303,7 @@ def resources_out(state: State) -> list[dict[str, Any]]:
             "updated_at": iso(item.updated_at),
         }
         for item in state.resources
+        if (type_name is None or fnmatchcase(item.type, type_name))
+        and (status is None or item.status == status)
+        and (tag is None or (key in item.tags and ("=" not in tag or item.tags[key] == value)))
     ]

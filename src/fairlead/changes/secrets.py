@@ -8,19 +8,22 @@ import hashlib
 import hmac
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import SecretStr
 
 from fairlead.changes.diff.secrets import hidden
 from fairlead.changes.intrinsics import Secret
-from fairlead.changes.model import Json, Properties
+from fairlead.changes.model import Json, Properties, Recorded
 from fairlead.changes.registry import Registry
 from fairlead.changes.state import is_sealed, seal, seal_paths
 from fairlead.kernel.errors import FairleadError
+
+NOTHING: Final[Mapping[str, Recorded]] = MappingProxyType({})
 
 
 class ParametersUnreadable(FairleadError):
@@ -57,16 +60,23 @@ class Vault:
         except InvalidToken:
             raise ParametersUnreadable(remedy="Plan again.") from None
 
-    def sealer(self, registry: Registry) -> Callable[[str, str, Properties], Properties]:
+    def sealer(
+        self, registry: Registry, recorded: Mapping[str, Recorded] = NOTHING
+    ) -> Callable[[str, str, Properties], Properties]:
         """A function `(logical id, type, properties)` that replaces every secret by its digest.
 
-        The same value at the same place gives the same digest.
+        The same value at the same place gives the same digest. What is sealed in `recorded` counts as
+        secret too: the record may be of a Fairlead, or of schemas, that took more for secrets.
         """
         key = self._sealing_key()
 
         def seal_all(logical_id: str, type_name: str, properties: Properties) -> Properties:
             digested: Properties = self._seal_secrets(properties, logical_id)
-            return seal_paths(digested, hidden(registry.get(type_name).write_only), key, logical_id)
+            sealed = seal_paths(digested, hidden(registry.get(type_name).write_only), key, logical_id)
+            known = recorded.get(logical_id)
+            if known is None or known.type != type_name:
+                return sealed
+            return self.seal_like(logical_id, sealed, known.properties)
 
         return seal_all
 

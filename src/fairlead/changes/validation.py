@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import ip_network
 from itertools import chain, islice
 from typing import Any, Final, TypedDict
 
@@ -59,6 +60,11 @@ def validate_file(
     if template is not None:
         place = Place(region=region, account_id=account_id, stack_name="offline")
         faults.extend(validate(bind_all(template, parameters, place, faults, registry=known), known))
+    return report(faults)
+
+
+def report(faults: Iterable[Fault]) -> ValidationReport:
+    """The faults in the order of their lines, each once, the first MAX_SHOWN of them."""
     ordered = sorted(set(faults), key=lambda fault: (fault.line or 0, fault.path, fault.message))
     shown = [
         FaultJson(path=fault.path, line=fault.line, code=fault.code, message=fault.message)
@@ -296,9 +302,13 @@ def _explained(error: jsonschema_rs.ValidationError, instance: _Instance, kind: 
 
 
 def _unknown_property(name: str, path: Path, kind: ResourceType, guess: bool) -> _Said:
-    shape: Shape | None = kind.shape_at(path) if guess else None
-    hint = did_you_mean(name, shape.names if shape else ())
     where = f"'{dotted(path)}' of {kind.name}" if path else kind.name
+    shape: Shape | None = kind.shape_at(path) if guess else None
+    free = shape.schema.get("patternProperties") if shape else None
+    if free:
+        message = f"{where} takes no name '{name[:80]}': names here match {' or '.join(free)[:120]}."
+        return ("unknown_property", (*path, name), message)
+    hint = did_you_mean(name, shape.names if shape else ())
     return ("unknown_property", (*path, name), f"{where} has no property '{name[:80]}'{hint or '.'}")
 
 
@@ -345,6 +355,7 @@ def _options(kind: Any) -> str:
 _LIMITS: Final[dict[type, Callable[[Any], str]]] = {
     Kind.Enum: _options,
     Kind.Constant: lambda kind: f"must be {kind.expected_value}",
+    Kind.Format: lambda _: "must be a network in CIDR form, such as 10.0.0.0/16",
     Kind.Pattern: lambda kind: f"must match the pattern {kind.pattern[:120]}",
     Kind.Minimum: lambda kind: f"must be at least {kind.limit}",
     Kind.Maximum: lambda kind: f"must be at most {kind.limit}",
@@ -379,8 +390,25 @@ def _validator(kind: ResourceType) -> jsonschema_rs.Validator:
 def _compiled(schema: dict[str, Any]) -> jsonschema_rs.Validator:
     options = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
     return jsonschema_rs.Draft202012Validator(
-        schema, validate_formats=False, pattern_options=options, offline=True
+        schema, formats=_FORMATS, validate_formats=True, pattern_options=options, offline=True
     )
+
+
+def _is_network(text: str) -> bool:
+    """Whether this is a block such as 10.0.0.0/16, of either family: the schemas mix the two up."""
+    try:
+        ip_network(text, strict=False)  # AWS clears the bits of hosts by itself
+    except ValueError:
+        return False
+    return "/" in text
+
+
+_FORMATS: Final[dict[str, Callable[[str], bool]]] = {
+    "ipv4-network": _is_network,
+    "ipv6-network": _is_network,
+    # What JSON schema itself would check, although AWS takes more: dates in texts, relative addresses.
+    **dict.fromkeys(("date-time", "uri"), lambda _: True),
+}
 
 
 def _without_odd_patterns(node: Any) -> Any:

@@ -1,6 +1,7 @@
 """`fairlead changes`: plan, review, approve, apply; and what works offline on files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,17 +62,24 @@ def validate(
     template: Path, parameters: Parameters = None, var: Variables = None, json_: Json = False
 ) -> None:
     """Check a template against the resource schemas, offline. Exit 0 valid, 1 not."""
+    from fairlead.changes.template import TemplateInvalid
+    from fairlead.changes.validation import report as report_of
     from fairlead.changes.validation import validate_file
 
-    report = validate_file(read_input(template), _parameters(parameters, var))
+    data, faulty = read_input(template), template
+    try:
+        report = validate_file(data, _parameters(parameters, var))
+    except TemplateInvalid as broken:  # the parameters file cannot be read: nothing can be said of the rest
+        faulty = parameters or template
+        told = [replace(fault, message=f"Parameters file: {fault.message}") for fault in broken.faults]
+        report = report_of(told)
     if json_:
         output.as_json(report)
     else:
         for fault in report["faults"]:
-            where = f"{template}:{fault['line']}" if fault["line"] else str(template)
-            output.console().print(
-                f"{where}: {fault['path']}: {fault['message']}  ({fault['code']})", markup=False
-            )
+            where = f"{faulty}:{fault['line']}" if fault["line"] else str(faulty)
+            path = f"{fault['path']}: " if fault["path"] else ""
+            output.console().print(f"{where}: {path}{fault['message']}  ({fault['code']})", markup=False)
         if report["valid"]:
             output.console().print(f"{template} is valid.", style="green")
     raise typer.Exit(0 if report["valid"] else 1)
@@ -305,9 +313,22 @@ def follow_apply(
 
 
 @app.command()
-def resources(project: Project = None, json_: Json = False) -> None:
+def resources(
+    project: Project = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", help="Only of this type; AWS::EC2::* is a pattern.")
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only in this status: active, error …")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="KEY[=VALUE]", help="Only with this tag.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Resources that the newest state version records."""
-    found = connect().get(f"/projects/{current_project(project)}/resources")
+    path = f"/projects/{current_project(project)}/resources"
+    found = connect().get(path, type=type_, status=status, tag=tag)
     if json_:
         output.as_json(found)
         return

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fairlead.changes import cost, graph, risk
-from fairlead.changes.diff.digest import fingerprint, plan_digest
+from fairlead.changes.diff.digest import plan_digest
+from fairlead.changes.diff.judging import Decision, fingerprints, judged, reach
 from fairlead.changes.diff.properties import changed_properties, declared, settled, unknowns
-from fairlead.changes.diff.secrets import hidden, masked
-from fairlead.changes.intrinsics import MASK, evaluate
+from fairlead.changes.diff.world import Seal, World
+from fairlead.changes.intrinsics import evaluate
 from fairlead.changes.model import (
     Action,
     Change,
@@ -19,90 +20,15 @@ from fairlead.changes.model import (
     Properties,
     PropertyChange,
     Recorded,
-    Reference,
     Replacement,
-    Unknown,
     Via,
 )
-from fairlead.changes.types.references import MISSING, attribute, ref
+from fairlead.changes.types.references import MISSING
 from fairlead.changes.types.traits import SNAPSHOT_TYPES
 from fairlead.kernel.memory import gc_paused
 
 if TYPE_CHECKING:
-    from fairlead.changes.registry import Registry, ResourceType
-
-Seal = Callable[[str, str, Properties], Properties]
-"""`(logical id, type, properties) -> properties` with secrets as the state log keeps them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """A change with its values in clear, and the properties that risk and cost are judged by."""
-
-    change: Change
-    before: Properties | None
-    after: Properties | None
-    policies: tuple[str, str]  # DeletionPolicy and UpdateReplacePolicy from now on
-    snapshot: bool = False
-
-
-@dataclass(slots=True)
-class _World:
-    """What is known while the plan is made, in dependency order."""
-
-    recorded: Mapping[str, Recorded]
-    live: Mapping[str, Properties | None]
-    registry: Registry
-    seal: Seal | None
-    symbolic: bool  # no AWS behind it: attributes of what exists are names, not values
-    fresh: set[str] = field(default_factory=set)  # ids that this plan creates or replaces
-    updated: dict[str, tuple[Properties, frozenset[str]]] = field(default_factory=dict)
-    known: dict[tuple[str, str | None], Any] = field(default_factory=dict)  # answers of `lookup`
-    untold: bool = False  # whether AWS has not told an attribute that somebody reads
-
-    def lookup(self, reference: Reference) -> Any:
-        """What the reference stands for once this plan is applied; its resource is decided already."""
-        key = (reference.logical_id, reference.attribute)
-        found = self.known.get(key, MISSING)
-        if found is MISSING:
-            found = self.known[key] = self._find(reference)
-        return found
-
-    def _find(self, reference: Reference) -> Any:
-        name = reference.logical_id
-        if name in self.fresh:
-            return Unknown(_expression(reference), fresh=True)
-        known = self.recorded[name]
-        if reference.attribute is None:
-            model = known.observed if self.symbolic else self.live.get(name) or known.observed
-            found = (
-                MISSING
-                if self.symbolic
-                else ref(known.type, self.registry.find(known.type), known.identifier, model)
-            )
-        else:
-            found = self._attribute(known, reference.attribute)
-        if found is MISSING:
-            self.untold = not self.symbolic
-            return Unknown(_expression(reference), fresh=False)
-        return found
-
-    def _attribute(self, known: Recorded, name: str) -> Any:
-        if known.logical_id in self.updated:
-            wanted, changed = self.updated[known.logical_id]
-            if name.partition(".")[0] in changed:
-                return attribute(wanted, name)
-        if self.symbolic:
-            return attribute(known.properties, name)
-        return attribute(self.live.get(known.logical_id) or known.observed, name)
-
-
-def _expression(reference: Reference) -> str:
-    return (
-        reference.logical_id
-        if reference.attribute is None
-        else f"{reference.logical_id}.{reference.attribute}"
-    )
+    from fairlead.changes.registry import Registry
 
 
 def plan(
@@ -123,7 +49,7 @@ def plan(
     `recorded` keeps secrets. Values in the plan are masked; its digest is of the real (sealed) ones.
     Raises CycleFound, UnknownType and Unresolvable.
     """
-    world = _World(recorded, live, registry, seal, symbolic=False)
+    world = World(recorded, live, registry, seal, symbolic=False)
     with gc_paused():
         return _plan(desired, world, base_version=base_version, region=region, environment=environment)
 
@@ -137,14 +63,14 @@ def diff_templates(
 ) -> Plan:
     """The plan between two bound templates, offline. References to what exists stay symbolic: `(Vpc)`."""
     recorded: dict[str, Recorded] = {}
-    then = _World(recorded, {}, registry, None, symbolic=True)
+    then = World(recorded, {}, registry, None, symbolic=True)
     for name in graph.order({name: resource.depends_on for name, resource in before.items()}):
         recorded[name] = _as_recorded(before[name], then)
-    world = _World(recorded, {}, registry, None, symbolic=True)
+    world = World(recorded, {}, registry, None, symbolic=True)
     return _plan(after, world, base_version=0, region=region, environment=None)
 
 
-def _as_recorded(resource: Desired, world: _World) -> Recorded:
+def _as_recorded(resource: Desired, world: World) -> Recorded:
     properties = evaluate(resource.properties, world.lookup) if resource.dynamic else resource.properties
     return Recorded(
         logical_id=resource.logical_id,
@@ -160,34 +86,34 @@ def _as_recorded(resource: Desired, world: _World) -> Recorded:
 
 
 def _plan(
-    desired: Mapping[str, Desired], world: _World, *, base_version: int, region: str, environment: str | None
+    desired: Mapping[str, Desired], world: World, *, base_version: int, region: str, environment: str | None
 ) -> Plan:
     dependencies = {name: resource.depends_on for name, resource in desired.items()}
     ordered = graph.order(dependencies)
-    decisions: list[_Decision] = []
+    decisions: list[Decision] = []
     for name in ordered:
         decision = _decide(desired[name], world)
         if decision is not None:
             decisions.append(decision)
     gone = {name: known.depends_on for name, known in world.recorded.items() if name not in desired}
     decisions += [_delete(world.recorded[name], world) for name in graph.apply_order({}, gone)]
-    reach = _reach(decisions, dependencies, ordered, world)
-    judged = [_judged(d, reach.get(d.change.logical_id, 0), region, environment, world) for d in decisions]
+    affected = reach(decisions, dependencies, ordered, world)
+    shown = [judged(d, affected.get(d.change.logical_id, 0), region, environment, world) for d in decisions]
     made = sum(d.change.action is not Action.DELETE for d in decisions)
     return Plan(
-        changes=tuple(judged),
+        changes=tuple(shown),
         unchanged=len(desired) - made,
-        risk=risk.plan_risk({c.logical_id: c.risk for c in judged if c.risk}),
-        cost=cost.plan_cost({c.logical_id: c.cost for c in judged if c.cost}, region),
+        risk=risk.plan_risk({c.logical_id: c.risk for c in shown if c.risk}),
+        cost=cost.plan_cost({c.logical_id: c.cost for c in shown if c.cost}, region),
         digest=plan_digest(
             (d.change for d in decisions), {d.change.logical_id: d.policies for d in decisions}
         ),
         base_version=base_version,
-        fingerprints=_fingerprints(decisions, world),
+        fingerprints=fingerprints(decisions, world),
     )
 
 
-def _decide(resource: Desired, world: _World) -> _Decision | None:
+def _decide(resource: Desired, world: World) -> Decision | None:
     """What happens to one resource that the template wants; None where nothing does."""
     name = resource.logical_id
     known = world.recorded.get(name)
@@ -209,7 +135,7 @@ def _decide(resource: Desired, world: _World) -> _Decision | None:
     return _change(resource, wanted, known, live, world)
 
 
-def _resolved(resource: Desired, known: Recorded | None, world: _World) -> tuple[Properties, bool]:
+def _resolved(resource: Desired, known: Recorded | None, world: World) -> tuple[Properties, bool]:
     """The wanted properties with references resolved, and whether they differ from what was asked for."""
     properties = resource.properties
     if known is None:
@@ -231,7 +157,7 @@ def _policies(resource: Desired) -> tuple[str, str]:
     return resource.deletion_policy, resource.update_replace_policy
 
 
-def _create(resource: Desired, wanted: Properties, world: _World, *notes: str) -> _Decision:
+def _create(resource: Desired, wanted: Properties, world: World, *notes: str) -> Decision:
     world.fresh.add(resource.logical_id)
     change = Change(
         logical_id=resource.logical_id,
@@ -243,10 +169,10 @@ def _create(resource: Desired, wanted: Properties, world: _World, *notes: str) -
         via=_via(resource.type, world),
         notes=(*notes, *_fallback(resource.type, world)),
     )
-    return _Decision(change, None, wanted, _policies(resource))
+    return Decision(change, None, wanted, _policies(resource))
 
 
-def _retype(resource: Desired, wanted: Properties, known: Recorded, world: _World) -> _Decision:
+def _retype(resource: Desired, wanted: Properties, known: Recorded, world: World) -> Decision:
     """Another type under the same logical id: the old resource goes, a new one comes."""
     properties = tuple(
         PropertyChange(
@@ -264,8 +190,8 @@ def _retype(resource: Desired, wanted: Properties, known: Recorded, world: _Worl
 
 
 def _change(
-    resource: Desired, wanted: Properties, known: Recorded, live: Properties, world: _World
-) -> _Decision | None:
+    resource: Desired, wanted: Properties, known: Recorded, live: Properties, world: World
+) -> Decision | None:
     """An update, a replacement, or nothing."""
     kind = world.registry.get(resource.type)
     notes: list[str] = []
@@ -300,12 +226,12 @@ def _change(
         via=_via(resource.type, world),
         notes=(*notes, *_fallback(resource.type, world)),
     )
-    return _Decision(change, known.properties, wanted, _policies(resource))
+    return Decision(change, known.properties, wanted, _policies(resource))
 
 
 def _record_only(
-    resource: Desired, wanted: Properties, known: Recorded, world: _World, notes: list[str]
-) -> _Decision | None:
+    resource: Desired, wanted: Properties, known: Recorded, world: World, notes: list[str]
+) -> Decision | None:
     """An update without properties where only a policy changes: nothing is sent, but it must be recorded."""
     if _policies(resource) == (known.deletion_policy, known.update_replace_policy):
         return None
@@ -319,7 +245,7 @@ def _record_only(
         via=_via(resource.type, world),
         notes=(*notes, "recorded only: nothing is sent to AWS"),
     )
-    return _Decision(change, known.properties, wanted, _policies(resource))
+    return Decision(change, known.properties, wanted, _policies(resource))
 
 
 def _policy_notes(resource: Desired, known: Recorded) -> list[str]:
@@ -331,7 +257,7 @@ def _policy_notes(resource: Desired, known: Recorded) -> list[str]:
 
 
 def _replacing(
-    resource: Desired, known: Recorded, properties: tuple[PropertyChange, ...], world: _World, *notes: str
+    resource: Desired, known: Recorded, properties: tuple[PropertyChange, ...], world: World, *notes: str
 ) -> Change:
     world.fresh.add(resource.logical_id)
     retain = resource.update_replace_policy == "Retain"
@@ -368,7 +294,7 @@ def _snapshot_note(policy: str, old_type: str) -> str:
 
 
 def _delete_first(
-    resource: Desired, known: Recorded, properties: tuple[PropertyChange, ...], world: _World
+    resource: Desired, known: Recorded, properties: tuple[PropertyChange, ...], world: World
 ) -> bool:
     """Whether the old resource must go first: the schema says so, or both would have one fixed name."""
     kind = world.registry.get(resource.type)
@@ -381,15 +307,15 @@ def _delete_first(
     return bool(named) and all(name in known.properties and name not in changed for name in named)
 
 
-def _replaced(change: Change, resource: Desired, known: Recorded, wanted: Properties) -> _Decision:
+def _replaced(change: Change, resource: Desired, known: Recorded, wanted: Properties) -> Decision:
     snapshot = resource.update_replace_policy == "Snapshot" and known.type in SNAPSHOT_TYPES
-    return _Decision(change, known.properties, wanted, _policies(resource), snapshot)
+    return Decision(change, known.properties, wanted, _policies(resource), snapshot)
 
 
 _RETAINING = ("Retain", "RetainExceptOnCreate")
 
 
-def _delete(known: Recorded, world: _World) -> _Decision:
+def _delete(known: Recorded, world: World) -> Decision:
     retain = known.deletion_policy in _RETAINING
     notes = []
     if known.logical_id in world.live and world.live[known.logical_id] is None:
@@ -411,83 +337,14 @@ def _delete(known: Recorded, world: _World) -> _Decision:
         notes=tuple(notes),
     )
     snapshot = known.deletion_policy == "Snapshot" and known.type in SNAPSHOT_TYPES
-    return _Decision(change, known.properties, None, (known.deletion_policy, ""), snapshot)
+    return Decision(change, known.properties, None, (known.deletion_policy, ""), snapshot)
 
 
-def _via(type_name: str, world: _World) -> Via:
+def _via(type_name: str, world: World) -> Via:
     return Via.CLOUD_CONTROL if world.registry.get(type_name).has_cloud_control else Via.CLOUDFORMATION
 
 
-def _fallback(type_name: str, world: _World) -> tuple[str, ...]:
+def _fallback(type_name: str, world: World) -> tuple[str, ...]:
     if _via(type_name, world) is Via.CLOUD_CONTROL:
         return ()
     return (f"{type_name} has no Cloud Control handlers: it goes through a CloudFormation stack of its own",)
-
-
-def _reach(
-    decisions: list[_Decision], dependencies: graph.Graph, ordered: list[str], world: _World
-) -> dict[str, int]:
-    """How many resources depend on each changed one; on a deleted one those that did so far."""
-    if not decisions:
-        return {}
-    reach = graph.dependants(dependencies, ordered)
-    if decisions[-1].change.action is Action.DELETE:
-        before = graph.dependants({name: known.depends_on for name, known in world.recorded.items()})
-        reach |= {name: before[name] for name in before if name not in dependencies}
-    return reach
-
-
-def _judged(
-    decision: _Decision, dependants: int, region: str, environment: str | None, world: _World
-) -> Change:
-    """The change with its risk and cost, and its values as they may be stored and shown."""
-    change = decision.change
-    stays = change.retain and change.action is Action.DELETE
-    price = cost.change_cost(
-        change.previous_type or change.type,
-        decision.before,
-        change.type,
-        decision.before if stays else decision.after,
-        region,
-    )
-    subject = risk.Subject(
-        change=change,
-        before=decision.before,
-        after=decision.after,
-        dependants=dependants,
-        cost_delta_usd=cost.delta_usd(price),
-        production=risk.is_production(environment),
-        snapshot=decision.snapshot,
-    )
-    properties = _masked(change, world.registry)
-    return replace(change, properties=properties, risk=risk.assess(subject), cost=price)
-
-
-def _masked(change: Change, registry: Registry) -> tuple[PropertyChange, ...]:
-    hidden_after = _hidden(change.type, registry)
-    hidden_before = _hidden(change.previous_type, registry) if change.previous_type else hidden_after
-    properties = []
-    for item in change.properties:
-        path = tuple(item.path.split("."))
-        before, after = masked(item.before, path, hidden_before), masked(item.after, path, hidden_after)
-        if MASK in (before, after):  # what is secret now was one before, and the other way round
-            before, after = (None if value is None else MASK for value in (before, after))
-        shown = before is item.before and after is item.after
-        properties.append(item if shown else replace(item, before=before, after=after))
-    return tuple(properties)
-
-
-def _hidden(type_name: str, registry: Registry) -> frozenset[str]:
-    kind: ResourceType | None = registry.find(type_name)
-    return hidden(kind.write_only) if kind is not None else frozenset()
-
-
-def _fingerprints(decisions: list[_Decision], world: _World) -> dict[str, str]:
-    """Of every touched resource that was read: what apply compares before it acts."""
-    found = {}
-    for decision in decisions:
-        name = decision.change.logical_id
-        live = world.live.get(name)
-        if live is not None and name in world.recorded:
-            found[name] = fingerprint(live, world.registry.find(world.recorded[name].type))
-    return found

@@ -115,9 +115,29 @@ def _change(
         path=dotted(path),
         before=None if before is MISSING else before,
         after=None if after is MISSING else after,
-        replacement=kind.replacement_of(dotted(path)),
+        replacement=_replacement(before, after, path, kind),
         drift=drift,
     )
+
+
+def _replacement(before: Any, after: Any, path: Path, kind: ResourceType) -> Replacement:
+    """What the change asks for; of a whole value, what the parts that change inside it ask for."""
+    inner = kind.replacing_parts(dotted(path))
+    if not inner or any(isinstance(value, Unknown) or sealed(value) for value in (before, after)):
+        return kind.replacement_of(dotted(path))
+    asked = {
+        # Which item of a list became which is not known, so what their parts ask for stays open.
+        Replacement.CONDITIONAL if "*" in part else replacement
+        for part, replacement in inner.items()
+        if "*" in part or not same(_part(before, part), _part(after, part), (*path, *part), kind)
+    }
+    return next((r for r in (Replacement.ALWAYS, Replacement.CONDITIONAL) if r in asked), Replacement.NEVER)
+
+
+def _part(value: Any, path: Path) -> Any:
+    for key in path:
+        value = _member(value, key)
+    return value
 
 
 def write_only(path: Path, kind: ResourceType) -> bool:

@@ -19,6 +19,7 @@ from fairlead.changes.state.model import (
     StateVersion,
     StateVersionMissing,
     Verification,
+    seen,
     state_resource,
 )
 from fairlead.changes.state.sealing import Sealing, is_sealed, seal, seal_paths
@@ -49,5 +50,6 @@ __all__ = [
     "is_sealed",
     "seal",
     "seal_paths",
+    "seen",
     "state_resource",
 ]

@@ -1,13 +1,14 @@
 """What the state log holds, and what can go wrong with it: plain data, no store and no clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
 from fairlead.changes.model import Properties, Recorded, Via
+from fairlead.changes.types.arns import Arns, told_arn
 from fairlead.kernel.errors import Conflict, FairleadError, InvalidInput, NotFound, Unavailable
 
 
@@ -115,9 +116,6 @@ def state_resource(
 ) -> StateResource:
     """`recorded` as a state version holds it; name, ARN and tags are read off what AWS answered."""
     tags = _tags(recorded.observed) or _tags(recorded.properties)
-    arn = next(
-        (value for name in ("Arn", "ARN") if isinstance(value := recorded.observed.get(name), str)), None
-    )
     return StateResource(
         id=recorded.identifier,
         logical_id=recorded.logical_id,
@@ -130,12 +128,25 @@ def state_resource(
         updated_at=updated_at,
         observed=recorded.observed,
         tags=tags,
-        arn=arn or (recorded.identifier if recorded.identifier.startswith("arn:") else None),
+        arn=told_arn(recorded.type, recorded.identifier, recorded.observed),
         depends_on=recorded.depends_on,
         deletion_policy=recorded.deletion_policy,
         update_replace_policy=recorded.update_replace_policy,
         via=recorded.via,
         superseded=superseded,
+    )
+
+
+def seen(resource: StateResource, observed: Properties, arns: Arns) -> StateResource:
+    """`resource` with what AWS answers now, and with the name, ARN and tags that are read off it."""
+    tags = _tags(observed) or _tags(resource.properties)
+    recorded = replace(resource.recorded(), observed=observed)
+    return msgspec.structs.replace(
+        resource,
+        observed=observed,
+        tags=tags,
+        name=tags.get("Name") or _own_name(recorded) or resource.logical_id,
+        arn=arns.of(resource.type, resource.id, observed),
     )
 
 

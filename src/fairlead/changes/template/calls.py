@@ -107,11 +107,15 @@ class Calls:
             self.bad.add(id(node))
 
     def _unknown_function(self, name: str, path: Path, line: int) -> None:
-        if name in UNSUPPORTED_FUNCTIONS or name.startswith("Fn::ForEach"):
-            self.fault("unsupported", path, line, f"{name} is not supported.")
+        if is_unsupported(name):
+            self.unsupported(name, path, line)
         else:
             hint = did_you_mean(name, _FUNCTIONS)
             self.fault("function", path, line, f"There is no function {name[:80]}{hint or '.'}")
+
+    def unsupported(self, name: str, path: Path, line: int) -> None:
+        """Add the fault of a function that Fairlead does not do, wherever it stands."""
+        self.fault("unsupported", path, line, f"{name[:80]} is not supported.")
 
     def _target(self, name: str, path: Path, line: int, resources: bool) -> None:
         """A name that Ref or a `${Name}` may mean."""
@@ -267,6 +271,9 @@ class Calls:
             return
         uses: dict[str, set[str]] = {}
         for name, node in conditions.items():
+            if is_unsupported(name):
+                self.unsupported(name, ("Conditions", name), conditions.lines[name])
+                continue
             uses[name] = set()
             self._boolean(node, ("Conditions", name), conditions.lines[name], uses[name])
         self.condition_order, waiting = _in_order(uses)
@@ -313,6 +320,7 @@ UNSUPPORTED_FUNCTIONS = (
     "Fn::EachMemberEquals",
     "Fn::EachMemberIn",
     "Fn::ForEach",
+    "Fn::GetStackOutput",
     "Fn::Length",
     "Fn::RefAll",
     "Fn::ToJsonString",
@@ -320,6 +328,13 @@ UNSUPPORTED_FUNCTIONS = (
     "Fn::ValueOf",
     "Fn::ValueOfAll",
 )
+
+
+def is_unsupported(name: str) -> bool:
+    """Whether this is a function of CloudFormation that Fairlead does not do: `Fn::ForEach::Name` too."""
+    return name in UNSUPPORTED_FUNCTIONS or name.startswith("Fn::ForEach")
+
+
 _Check = Callable[[Calls, Any, Path, int, bool], None]
 _FUNCTIONS: dict[str, _Check] = {
     "Ref": Calls._ref,

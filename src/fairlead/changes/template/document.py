@@ -80,19 +80,24 @@ def too_many(line: int, limit: int) -> Unreadable:
     return Unreadable("template.too_large", line, message)
 
 
-def duplicate(key: str, line: int, first: int) -> Fault:
-    """The fault of a key that stands twice in one map."""
+def duplicate(path: Path, line: int, first: int) -> Fault:
+    """The fault of a key, the last part of `path`, that stands twice in one map."""
+    key = str(path[-1])
     message = f"The key '{key[:80]}' stands here for the second time; the first is on line {first}."
-    return Fault(path=key, line=line, code="template.duplicate_key", message=message)
+    return Fault(path=dotted(path), line=line, code="template.duplicate_key", message=message)
 
 
-def number_of(text: str, line: int, faults: list[Fault]) -> Any:
-    """An int, a float, or a `Written` where the float would lose what the text says."""
+def number_of(text: str) -> Any:
+    """An int, a float, or a `Written` where the float would lose what the text says; None out of range."""
     if not any(mark in text for mark in ".eE"):
         if len(text) <= 40:
             return int(text)
     elif math.isfinite(value := float(text)):
         return value if repr(value) == text else Written(text)
+    return None
+
+
+def out_of_range(text: str, path: Path, line: int) -> Fault:
+    """The fault of a number that `number_of` cannot hold."""
     message = f"The number {text[:40]} is out of range; quote it if it is meant as text."
-    faults.append(Fault(path="", line=line, code="template.number", message=message))
-    return 0
+    return Fault(path=dotted(path), line=line, code="template.number", message=message)

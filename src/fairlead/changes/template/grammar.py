@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairlead.changes.model import Fault
-from fairlead.changes.template.calls import Calls, did_you_mean, function_of
+from fairlead.changes.template.calls import Calls, did_you_mean, function_of, is_unsupported
 from fairlead.changes.template.document import Array, Object, Path
 from fairlead.changes.types.traits import SNAPSHOT_TYPES
 
@@ -26,6 +26,7 @@ SECTIONS = (
 )
 UNSUPPORTED_SECTIONS = {
     "Transform": "macros and SAM are not run here; give the template that they produce",
+    "Globals": "it belongs to SAM; give the template that `sam` produces",
     "Rules": "state the limits on the parameters themselves (AllowedValues, AllowedPattern)",
     "Hooks": "blue/green hooks are CloudFormation's own",
 }
@@ -94,7 +95,9 @@ class Grammar:
             self.fault("structure", (section,), line, f"{section} must be a map of names.")
             return
         for name, value in found.items():
-            if look is not None:
+            if look is not None and is_unsupported(name):
+                self.calls.unsupported(name, (section, name), found.lines[name])
+            elif look is not None:
                 look(value, (section, name), found.lines[name])
 
     def _mapping(self, mapping: Any, path: Path, line: int) -> None:
@@ -149,12 +152,13 @@ class Grammar:
     def _type(self, resource: Object, path: Path, line: int) -> None:
         kind = resource.get("Type")
         at = resource.lines.get("Type", line)
-        if not isinstance(kind, str) or not _TYPE.match(kind):
+        if isinstance(kind, str) and kind.startswith("Custom::"):
+            message = f"{kind[:80]}: custom resources are not supported."
+            self.fault("unsupported", (*path, "Type"), at, message)
+        elif not isinstance(kind, str) or not _TYPE.match(kind):
             self.fault(
                 "structure", (*path, "Type"), at, "A resource needs a Type such as AWS::EC2::Instance."
             )
-        elif kind.startswith("Custom::"):
-            self.fault("unsupported", (*path, "Type"), at, f"{kind}: custom resources are not supported.")
         elif kind.startswith("AWS::CloudFormation::"):
             message = (
                 f"{kind} is not supported: it is a part of CloudFormation itself, not a resource of AWS."

@@ -16,6 +16,7 @@ from fairlead.changes.template.document import (
     Unreadable,
     duplicate,
     number_of,
+    out_of_range,
     too_many,
 )
 
@@ -38,6 +39,7 @@ class JsonReader:
         self.at = 0
         self.nodes = 0
         self.max_nodes = max_nodes
+        self.path: list[str | int] = []  # keys and positions of what is open
         self.newlines = [match.start() for match in re.finditer("\n", text)]
 
     def document(self) -> Any:
@@ -72,7 +74,7 @@ class JsonReader:
         if kind == 1:
             return self._string(text, at)
         if kind == 2:
-            return number_of(text, self._line(at), self.faults)
+            return self._number(text, at)
         if kind == 3:
             return _LITERALS[text]
         if depth >= MAX_DEPTH:
@@ -83,6 +85,13 @@ class JsonReader:
             return self._array(at, depth + 1)
         self.at = at
         return self._stop(f"a value is expected before '{text}'")
+
+    def _number(self, text: str, at: int) -> Any:
+        number = number_of(text)
+        if number is None:
+            self.faults.append(out_of_range(text, tuple(self.path), self._line(at)))
+            return 0
+        return number
 
     def _string(self, token: str, at: int) -> str:
         if "\\" not in token:
@@ -103,7 +112,9 @@ class JsonReader:
         if token[1] == "]" and token[0] == 4:
             return array
         while True:
+            self.path.append(len(array))
             array.put(self._value(*token, depth=depth), self._line(token[2]))
+            self.path.pop()
             kind, mark, at = self._token()
             if kind == 4 and mark == "]":
                 return array
@@ -136,8 +147,10 @@ class JsonReader:
         if kind != 4 or mark != ":":
             self.at = at
             self._stop("a colon is expected after the key")
+        self.path.append(key)
         value = self._value(*self._token(), depth=depth)
         if key in tree:
-            self.faults.append(duplicate(key, line, tree.lines[key]))
+            self.faults.append(duplicate(tuple(self.path), line, tree.lines[key]))
         else:
             tree.put(key, value, line)
+        self.path.pop()

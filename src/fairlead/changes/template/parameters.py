@@ -6,6 +6,7 @@ A NoEcho value becomes `Secret` as soon as it is read, and no fault ever quotes 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -168,8 +169,17 @@ def _matcher(pattern: str) -> jsonschema_rs.Validator:
     if len(pattern) > 4096:
         raise ValueError("longer than any pattern needs to be")
     options = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
-    schema = {"type": "string", "pattern": f"^(?:{pattern})$"}
-    return jsonschema_rs.Draft7Validator(schema, pattern_options=options)
+    try:
+        schema = {"type": "string", "pattern": f"^(?:{pattern})$"}
+        return jsonschema_rs.Draft7Validator(schema, pattern_options=options)
+    except ValueError:
+        # Java, which AWS matches with, takes the hyphen of `[\w-.]` for itself; this engine sees a range.
+        schema["pattern"] = _CLASS.sub(lambda found: _HYPHEN.sub(r"\1\-", found[0]), schema["pattern"])
+        return jsonschema_rs.Draft7Validator(schema, pattern_options=options)
+
+
+_CLASS: Final = re.compile(r"\[(?:[^\]\\]|\\.)*+\]")
+_HYPHEN: Final = re.compile(r"(\\[dDsSwW])-(?=[^\]])")
 
 
 def check_names(names: Collection[str], values: Iterable[str], faults: list[Fault]) -> None:

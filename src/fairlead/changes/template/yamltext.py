@@ -28,10 +28,12 @@ from fairlead.changes.template.document import (
     MAX_NODES,
     Array,
     Object,
+    Path,
     Unreadable,
     dotted,
     duplicate,
     number_of,
+    out_of_range,
     too_many,
 )
 
@@ -41,8 +43,8 @@ _FUNCTIONS: Final = (
     *("And", "Base64", "Cidr", "Equals", "FindInMap", "GetAZs", "GetAtt", "If", "ImportValue", "Join", "Not"),
     *("Or", "Select", "Split", "Sub"),
     # Known, so that the fault can name them; the grammar refuses them.
-    *("Contains", "EachMemberEquals", "EachMemberIn", "ForEach", "Length", "RefAll", "ToJsonString"),
-    *("Transform", "ValueOf", "ValueOfAll"),
+    *("Contains", "EachMemberEquals", "EachMemberIn", "ForEach", "GetStackOutput", "Length", "RefAll"),
+    *("ToJsonString", "Transform", "ValueOf", "ValueOfAll"),
 )
 SHORT_TAGS: Final = {
     "!Ref": "Ref",
@@ -127,9 +129,18 @@ class YamlReader:
             line = _line(event)
             raise Unreadable("template.syntax", line, "A second YAML document begins here; one is allowed.")
 
+    def _path(self) -> Path:
+        """Where the reader is: the keys and positions of what is open."""
+        path: list[str | int] = []
+        for frame in self.open:
+            if isinstance(frame.tree, Array):
+                path.append(len(frame.tree))
+            elif frame.key is not None:
+                path.append(frame.key)
+        return tuple(path)
+
     def _fault(self, code: str, line: int, message: str) -> None:
-        path = [frame.key for frame in self.open if frame.key is not None]
-        self.faults.append(Fault(path=dotted(path), line=line, code=code, message=message))
+        self.faults.append(Fault(path=dotted(self._path()), line=line, code=code, message=message))
 
     def _attach(self, value: Any, line: int, size: int, height: int) -> None:
         self.nodes += 1
@@ -149,11 +160,12 @@ class YamlReader:
         elif frame.key is None:
             self._key(frame, value if isinstance(value, str) else None, line)
         else:
-            key, frame.key = frame.key, None
+            key = frame.key
             if key in tree:
-                self.faults.append(duplicate(key, frame.key_line, tree.lines[key]))
+                self.faults.append(duplicate(self._path(), frame.key_line, tree.lines[key]))
             else:
                 tree.put(key, value, frame.key_line)
+            frame.key = None
 
     def _key(self, frame: _Frame, key: str | None, line: int) -> None:
         if key is None:
@@ -188,7 +200,10 @@ class YamlReader:
             return _WORDS[text]
         if text[0] in _NUMERIC_START:
             if _NUMBER.match(text) and text[0] != "+":
-                return number_of(text, line, self.faults)
+                number = number_of(text)
+                if number is None:
+                    self.faults.append(out_of_range(text, self._path(), line))
+                return 0 if number is None else number
             if _NOT_FINITE.match(text):
                 self._fault("template.number", line, f"{text} is not a number that AWS takes.")
         return text

@@ -1,9 +1,10 @@
 """When two values of a property mean the same to AWS, so that no plan shows the same change for ever.
 
 Equal are: a number or boolean and its text; a document and its JSON text; unordered arrays in any
-order; tags by key; in IAM policies one item and a list of it, in any order; and what a property
-transform of the schema says AWS gives back. Everything else is equal only to itself: text is never
-folded, trimmed or parsed when both sides are text, except where the schema or IAM says so.
+order, lists of subnets, security groups and zones always; tags by key; in IAM policies one item and a
+list of it, in any order; and what a property transform of the schema says AWS gives back. Everything
+else is equal only to itself: text is never folded, trimmed or parsed when both sides are text, except
+where the schema or IAM says so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 
+# Where something may be, or who guards it: many schemas forget to say that the order means nothing.
+_SETS = frozenset(
+    {
+        "AvailabilityZones",
+        "SecurityGroupIds",
+        "SecurityGroups",
+        "SubnetIds",
+        "Subnets",
+        "VpcSecurityGroupIds",
+    }
+)
 _PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6"}
 _POLICY_NAMES = frozenset(
     {"KeyPolicy", "ResourcePolicy", "AccessPolicies", "RepositoryPolicyText", "FileSystemPolicy"}
@@ -100,8 +112,8 @@ def _lists(a: list[Any], b: list[Any], path: Path, kind: ResourceType, *, subset
 
 
 def unordered(path: Path, kind: ResourceType) -> bool:
-    """Whether the schema says that the order of this array means nothing."""
-    return kind.unordered(dotted(path))
+    """Whether the order of this array means nothing: the schema says so, or everybody knows."""
+    return kind.unordered(dotted(path)) or (bool(path) and path[-1] in _SETS)
 
 
 def tagged(items: list[Any]) -> bool:

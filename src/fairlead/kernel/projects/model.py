@@ -1,6 +1,7 @@
 """Who may do what: roles, permissions, the caller, projects and their settings. Plain data."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -166,7 +167,7 @@ def _state_prefix(value: str | None) -> str | None:
 
 
 class Notifications(BaseModel):
-    """Who is to be told what about a project's runs. Kept here; nothing posts yet."""
+    """Who is to be told what about a project's runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -174,11 +175,18 @@ class Notifications(BaseModel):
         default=None,
         max_length=2000,
         pattern=r"^https?://[^\s@]+$",
-        description="Where events are to be posted; no credentials in the URL",
+        description="Where events are posted; only who may change the project sees its path",
     )
     events: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]{0,63}$")], ...] = Field(
         default=(), max_length=50, description="Names of the events; empty means all"
     )
+
+    def masked(self) -> "Notifications":
+        """Without the webhook's path and query: whoever knows them can post there too."""
+        if self.webhook_url is None:
+            return self
+        scheme, _, rest = self.webhook_url.partition("://")
+        return self.model_copy(update={"webhook_url": f"{scheme}://{re.split('[/?#]', rest)[0]}/****"})
 
 
 class ProjectSettings(BaseModel):
