@@ -44,11 +44,11 @@ def served(app: FastAPI, port: int = 0) -> Iterator[str]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield up[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         loop.close()
 
@@ -127,7 +127,7 @@ def opened_world(database_url: str, password_hash: str) -> Iterator[World]:
             heartbeat_s=0.2,
         )
         url = stack.enter_context(served(app))
-        client = stack.enter_context(httpx2.Client(base_url=url, timeout=20, trust_env=False))
+        client = stack.enter_context(httpx2.Client(base_url=url, timeout=60, trust_env=False))
         yield World(url, app, database, runs, client, password_hash)
 
 

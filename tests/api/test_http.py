@@ -103,7 +103,7 @@ def test_an_unknown_address_and_an_unknown_method_say_so(shared: World) -> None:
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(shared: World, ana: str) -> None:
     host, port = shared.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
+    with socket.create_connection((host, int(port)), timeout=60) as raw:
         head = f"POST /projects HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ana}\r\n"
         head += "Content-Type: application/json\r\nContent-Length: 999999999\r\n\r\n"
         raw.sendall(head.encode())

@@ -28,7 +28,7 @@ def _milliseconds(action: Callable[[], object]) -> float:
 
 def _understanding() -> list[Line]:
     lines: list[Line] = []
-    for split in ("dev", "held_out", "fresh"):
+    for split in ("dev", "held_out", "fresh", "later"):
         for language in ("ko", "en"):
             found = accuracy.measure(accuracy.questions(split, language))
             name = f"support.understand.{split}.{language}"

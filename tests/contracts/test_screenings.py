@@ -38,12 +38,12 @@ from tests.services import missing
 from tests.support import small_aws
 from tests.support.reached import SECRET
 from tests.support.screening_accounts import REGION, Seeder
-from tests.support.screening_rigs import Rig, children, others_left_alone, rigs
+from tests.support.screening_rigs import Rig, children, none_left, others_left_alone, rigs
 
 ACCOUNT = "222233334444"
 SERVICES = ("s3", "ec2", "sqs")
 SCOPE = Scope(account=ACCOUNT, regions=(REGION,), services=SERVICES)
-AT_ONCE_S = 3.0
+AT_ONCE_S = 25.0  # of the two minutes that an answer takes; on a machine that has much else to do
 
 pytestmark = pytest.mark.usefixtures(others_left_alone.__name__)
 
@@ -74,7 +74,7 @@ def rig(kind: str, tmp_path: Path) -> Rig:
 @pytest.fixture
 def engine(rig: Rig, account: SandboxProcess) -> Iterator[ScreeningEngine]:
     yield rig.engine(account.endpoint_url, ACCOUNT)
-    httpx2.delete(f"{account.endpoint_url}/_fairlead/faults", timeout=10)
+    httpx2.delete(f"{account.endpoint_url}/_fairlead/faults", timeout=60)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def whole(kind: str, account: SandboxProcess, tmp_path_factory: pytest.TempPathF
         plan, told, first_s = await engine.plan(SCOPE), list[Event](), 0.0
         clock = asyncio.get_running_loop().time
         began = clock()
-        async for event in engine.run(plan, deadline_s=120, heartbeat_s=0.2):
+        async for event in engine.run(plan, deadline_s=300, heartbeat_s=0.2):
             told.append(event)
             seen.update(children(account.pid))
             if isinstance(event, Found):
@@ -120,9 +120,9 @@ def whole(kind: str, account: SandboxProcess, tmp_path_factory: pytest.TempPathF
 
 
 def slow(account: SandboxProcess, operation: str = "ListQueues") -> None:
-    fault = {"kind": "latency", "operation": operation, "seconds": 60, "count": 0}
+    fault = {"kind": "latency", "operation": operation, "seconds": 120, "count": 0}
     httpx2.put(
-        f"{account.endpoint_url}/_fairlead/faults", json={"faults": [fault]}, timeout=10
+        f"{account.endpoint_url}/_fairlead/faults", json={"faults": [fault]}, timeout=60
     ).raise_for_status()
 
 
@@ -203,7 +203,7 @@ def test_no_secret_stands_in_what_others_can_read(whole: Whole) -> None:
 
 
 def test_with_the_end_no_process_and_no_private_file_is_left(whole: Whole, account: SandboxProcess) -> None:
-    assert not children(account.pid)
+    assert none_left(account.pid)
     assert not list(whole.rig.folder.glob("fairlead-*"))
 
 
@@ -213,7 +213,7 @@ async def test_cancelling_ends_it_soon_and_tells_what_was_not_read(
     slow(account)
     plan = await engine.plan(SCOPE)
     told, asked_at = [], 0.0
-    async for event in engine.run(plan, deadline_s=60, heartbeat_s=0.05):
+    async for event in engine.run(plan, deadline_s=300, heartbeat_s=0.05):
         told.append(event)
         if isinstance(event, Found) and not asked_at:
             asked_at = asyncio.get_running_loop().time()
@@ -227,7 +227,7 @@ async def test_cancelling_ends_it_soon_and_tells_what_was_not_read(
     assert "sqs" not in end.services
     assert "sqs" in {event.unread.service for event in told if isinstance(event, Gap)}
     assert max(event.percent for event in told if isinstance(event, Progress)) < 100
-    assert not children(account.pid)
+    assert none_left(account.pid)
     await engine.cancel()
 
 
@@ -235,7 +235,7 @@ async def test_out_of_time_it_ends_with_what_it_has(
     engine: ScreeningEngine, account: SandboxProcess, whole: Whole
 ) -> None:
     slow(account)
-    plan, deadline_s = await engine.plan(SCOPE), 2 * whole.first_s + 1
+    plan, deadline_s = await engine.plan(SCOPE), 3 * whole.first_s + 2
     began = asyncio.get_running_loop().time()
     told = [event async for event in engine.run(plan, deadline_s=deadline_s)]
     assert asyncio.get_running_loop().time() - began < deadline_s + AT_ONCE_S
@@ -244,7 +244,7 @@ async def test_out_of_time_it_ends_with_what_it_has(
     assert end.ending is Ending.TIMED_OUT
     assert any(isinstance(event, Found) for event in told)
     assert "sqs" not in end.services
-    assert not children(account.pid)
+    assert none_left(account.pid)
 
 
 async def test_cancelled_before_it_began_it_reads_nothing(
@@ -252,25 +252,25 @@ async def test_cancelled_before_it_began_it_reads_nothing(
 ) -> None:
     await engine.cancel()
     plan = await engine.plan(SCOPE)
-    told = [event async for event in engine.run(plan, deadline_s=60)]
+    told = [event async for event in engine.run(plan, deadline_s=300)]
     assert isinstance(told[0], Progress)
     assert isinstance(told[-1], Finished)
     assert told[-1].ending is Ending.CANCELLED
     assert not [event for event in told if isinstance(event, Found)]
     assert {event.unread.service for event in told if isinstance(event, Gap)} == set(SERVICES)
-    assert not children(account.pid)
+    assert none_left(account.pid)
 
 
 async def test_left_in_the_middle_it_leaves_nothing_behind(
     engine: ScreeningEngine, account: SandboxProcess, rig: Rig
 ) -> None:
     plan = await engine.plan(SCOPE)
-    stream = engine.run(plan, deadline_s=60, heartbeat_s=0.02)
+    stream = engine.run(plan, deadline_s=300, heartbeat_s=0.02)
     async with aclosing(stream):  # type: ignore[type-var]
         async for event in stream:
             if isinstance(event, Progress) and event.heartbeat:
                 break
-    assert not children(account.pid)
+    assert none_left(account.pid)
     assert not list(rig.folder.glob("fairlead-*"))
 
 
@@ -296,7 +296,7 @@ async def test_regions_that_are_off_are_told_as_gaps(rig: Rig) -> None:
         plan = await engine.plan(Scope(services=("ec2",)))
         assert (plan.regions, plan.regions_off) == (("ap-northeast-2", "us-east-1"), ("af-south-1",))
         await engine.cancel()
-        told = [event async for event in engine.run(plan, deadline_s=60)]
+        told = [event async for event in engine.run(plan, deadline_s=300)]
     gaps = {(event.unread.service, event.unread.region) for event in told if isinstance(event, Gap)}
     assert ("all", "af-south-1") in gaps
 

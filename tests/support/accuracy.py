@@ -2,8 +2,10 @@
 
 `dev` and `held_out` were written before the rules, from what AWS documents that users ask and from the
 assistant that this one follows; rules are tuned on `dev` only. The same people wrote questions and rules,
-which flatters `held_out`. `fresh` was written after the rules, in other words on purpose, and no intent rule
-was changed for it: it is the figure to believe. The test knows the digest of the file.
+which flatters `held_out`. `fresh` was written after the rules, in other words on purpose, and none was
+changed for it. `later` was written and sealed before a review widened the rules (`readings.jsonl`), and read
+once after it: 96 % of the intents and 92 % of the filled slots in both languages together. What it showed was
+mended then, so what it measures today flatters too. The test knows the digest of the file.
 """
 
 import json

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,13 +138,14 @@ class Desk:
         """kill -9 to the first customer's; how many there were."""
         found = self.processes(ACME, server)
         for number in found:
-            os.kill(number, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(number, signal.SIGKILL)
         return len(found)
 
 
 def faults(endpoint_url: str, *wanted: dict[str, Any]) -> list[dict[str, Any]]:
     """Put these faults in force; what is in force now, with hits."""
-    connection = http.client.HTTPConnection(urlsplit(endpoint_url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(endpoint_url).netloc, timeout=60)
     try:
         connection.request("PUT", "/_fairlead/faults", json.dumps({"faults": list(wanted)}))
         return list(json.loads(connection.getresponse().read())["faults"])
@@ -153,7 +155,7 @@ def faults(endpoint_url: str, *wanted: dict[str, Any]) -> list[dict[str, Any]]:
 
 def hits(endpoint_url: str) -> int:
     """How often the faults in force happened."""
-    connection = http.client.HTTPConnection(urlsplit(endpoint_url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(endpoint_url).netloc, timeout=60)
     try:
         connection.request("GET", "/_fairlead/faults")
         active = json.loads(connection.getresponse().read())["faults"]

@@ -44,7 +44,7 @@ _processes.set_forkserver_preload(list(_IMPORTED))
 PROJECT, INSTALLATION, TICKET = "web", "360001234567", "4711"
 AGENT = f"zendesk:{INSTALLATION}:361507770001"
 KEY = SigningKey(b"k" * 32)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def until(ask: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
@@ -229,6 +229,6 @@ def serving(desk: Desk) -> Iterator[tuple[JobsDoor, httpx2.Client]]:
     )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     app = build_app(database=desk.database, signing_key=KEY, runs=desk.runs, routers=[router(door)])
-    with served(app) as url, httpx2.Client(base_url=url, timeout=20, trust_env=False) as client:
+    with served(app) as url, httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield door, client
     structlog.reset_defaults()

@@ -31,7 +31,7 @@ from tests.support.zendesk_keys import INSTALLATION, PROJECT, USER, installation
 
 OTHER, OTHER_PROJECT = "360007654321", "globex"  # another Zendesk on the same server
 ACCOUNT, OTHER_ACCOUNT = "111122223333", "444455556666"
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
@@ -63,12 +63,12 @@ class Process:
     def kill(self) -> None:
         """kill -9, and wait until it has gone."""
         self.process.kill()
-        self.process.join(10)
+        self.process.join(60)
 
     def stop(self) -> int | None:
         """SIGTERM; its exit code."""
         self.process.terminate()
-        self.process.join(15)
+        self.process.join(60)
         return self.process.exitcode
 
 
@@ -238,7 +238,7 @@ class Client:
             transports=["websocket"],
             headers=dict(headers or {}),
             auth={**given, **self.auth, **auth},
-            wait_timeout=20,
+            wait_timeout=60,
         )
         return self
 
@@ -251,7 +251,7 @@ class Client:
         with suppress(Exception):
             await self.io.disconnect()
 
-    async def send(self, name: str, payload: Any, *, timeout_s: float = 20) -> Any:
+    async def send(self, name: str, payload: Any, *, timeout_s: float = 60) -> Any:
         """The acknowledgement."""
         return await self.io.call(name, payload, namespace=NAMESPACE, timeout=timeout_s)
 
@@ -276,6 +276,10 @@ class Client:
         """Wait for the job's end."""
         await until(lambda: set(self.kinds(job)) & ENDS, f"the end of {job}: {self.kinds(job)}")
         return self.kinds(job)
+
+    async def over(self, job: str) -> None:
+        """Wait for the last event of all that are told of the job, which follows its answer."""
+        await until(lambda: self.of(job) and self.of(job)[-1]["kind"] == "run.succeeded", f"{job} is over")
 
     def whole(self, job: str) -> bool:
         """Whether what was received of the job begins at 1 and has no gap, nothing twice."""

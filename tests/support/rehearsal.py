@@ -170,11 +170,11 @@ def rehearsed(desk: Desk, script: Script) -> Iterator[None]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         yield
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
+        thread.join(90)
         assert not thread.is_alive()
         loop.close()
 

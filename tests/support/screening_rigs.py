@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,8 +93,21 @@ def others_left_alone() -> None:
 
 
 def children(*others: int) -> dict[int, bytes]:
-    """Command line of every process that this test has started, by pid, but for those under `others`."""
-    return {pid: line for pid, line in _under_us(*others).items() if pid not in _elsewhere}
+    """Command line of every process that this test has started, by pid, but for those under `others`.
+
+    What a server of another test starts meanwhile is not of its making either.
+    """
+    return _under_us(*others, *_elsewhere)
+
+
+def none_left(*others: int) -> bool:
+    """Whether all `children` end: who was killed may need a moment for it."""
+    deadline = time.monotonic() + 60
+    while children(*others):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _under_us(*others: int) -> dict[int, bytes]:

@@ -21,6 +21,12 @@ EVIDENCE = """evidence: {account: '123456789012', region: 'ap-northeast-2', coun
  calls: ['cloudtrail:LookupEvents EventName=DeleteBucket']}"""
 
 
+FAILING = """{findings: [{check: 'ec2.security_group_ssh_open', title: 'Security group opens SSH (22) to the world', severity: 'high', count: 2,
+ resources: [{uid: 'arn:aws:ec2:ap-northeast-2:123456789012:security-group/sg-0a1b2c3d4e5f60718', name: 'bastion', region: 'ap-northeast-2'}]}],
+ suppressions: [{id: 'a1', account: '123456789012', check: 's3.bucket_versioning', resource: 'arn:aws:s3:::acme-scratch',
+ reason: 'Scratch space, emptied every night', author: 'kim', expires: '2027-03-31', lapsed: false}]}"""
+
+
 def emit(page: Page, job: str, seq: int, kind: str, data: str) -> None:
     """An event of the server's."""
     page.evaluate(f"{APP}.wire.emit('job', {{job: '{job}', seq: {seq}, kind: '{kind}', data: {data}}})")
@@ -86,7 +92,7 @@ def shoot(browser: Browser, address: str, folder: Path) -> None:
             "job-2",
             2,
             "report",
-            "{kind: 'screening', url: '/reports/1', expires_at: '2099-01-01T10:00:00Z', counts: {new: 6, fixed: 1, unchanged: 18}, summary: "
+            "{kind: 'screening', record: '0a1b', url: '/reports/1', expires_at: '2099-01-01T10:00:00Z', counts: {new: 6, fixed: 1, unchanged: 18}, summary: "
             + repr(
                 "심각 1건, 높음 7건. 가장 시급한 것은 루트 사용자 MFA입니다."
                 if language == "ko"
@@ -108,7 +114,22 @@ def shoot(browser: Browser, address: str, folder: Path) -> None:
         page.until(f"{APP}.document.querySelector('dialog:not([aria-busy]) iframe')")
         settle(page)
         page.screenshot(folder / f"app-{name}-viewer.png")
+        page.evaluate(f"{APP}.document.querySelector('dialog').close()")
+        accept(page)
+        page.screenshot(folder / f"app-{name}-acceptance.png")
         page.close()
+
+
+def accept(page: Page) -> None:
+    """A lead about to accept a finding."""
+    page.evaluate(
+        f"{APP}.fetch = async (url) => new {APP}.Response(JSON.stringify({{items: {FAILING} [url.pathname.split('/')[3]], choices: []}}))"
+    )
+    page.evaluate(f"{APP}.wire.emit('hello', {{account: '123456789012', organization: '1', role: 'lead'}})")
+    page.until(f"{APP}.document.querySelector('.report .wide')")
+    page.evaluate(f"{APP}.document.querySelector('.report .wide').click()")
+    page.until(f"{APP}.document.querySelector('dialog.acceptance form')")
+    settle(page)
 
 
 def main(folder: Path) -> None:

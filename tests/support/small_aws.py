@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "DescribeVolumes":
             first, size = int(body.get("NextToken", ["0"])[0]), int(body["MaxResults"][0])
             if first == self.server.stall_at:
-                self.server.go_on.wait(10)
+                self.server.go_on.wait(60)
             last = min(first + size, self.server.volumes)
             items = "".join(
                 f"<item><volumeId>vol-{n:08d}</volumeId><size>8</size><status>in-use</status>"

@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         action = body["Action"][0]
         with self.server.lock:
             self.server.asked[action] += 1
-        self.server.may_answer.wait(10)
+        self.server.may_answer.wait(60)
         granted = "ASIAGRANTED" in self.headers.get("Authorization", "")
         if action == "AssumeRole" and self.server.refusal:
             words = f"<Code>{self.server.refusal}</Code><Message>said with {body['ExternalId'][0]}</Message>"

@@ -1,11 +1,9 @@
 """Opening customers' accounts, against a sandbox that enforces trust, external ids and session policies."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import shutil
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -34,6 +32,7 @@ from fairlead.support.model import Status
 from fairlead.support.screenings.builtin.engine import BuiltinScreening
 from fairlead.support.screenings.port import Scope, Workshop, gathered
 from tests.sandbox_service import toolenvs
+from tests.services import free_port
 from tests.support.cross_accounts import (
     ACCESS_KEY,
     ACME,
@@ -175,7 +174,7 @@ async def test_a_screening_through_it_is_denied_nothing(world: World, tmp_path: 
         access = await accesses.open(customer(), actor=AGENT, ticket="1")
         screening = BuiltinScreening(access, Workshop(toolenvs=toolenvs()))
         plan = await screening.plan(Scope(account=ACME, regions=(REGION,)))
-        found = await gathered(plan, screening.run(plan, deadline_s=60))
+        found = await gathered(plan, screening.run(plan, deadline_s=300))
     assert (found.account, found.complete) == (ACME, True)
     assert len(found.services) >= 15
     why = [f.detail for f in found.findings if f.status is Status.UNREAD]
@@ -382,9 +381,7 @@ async def test_a_rare_refusal_has_its_own_error_and_none_of_awss_words(
 
 
 async def test_an_aws_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    async with open_accesses(small_settings(tmp_path, url)) as accesses:
+    async with open_accesses(small_settings(tmp_path, f"http://127.0.0.1:{free_port()}")) as accesses:
         with pytest.raises(refusals.AccessUnavailable, match="EndpointConnectionError") as refusal:
             await accesses.open(customer(), actor=AGENT, ticket="1")
     assert refusal.value.retryable
@@ -504,6 +501,41 @@ async def test_a_reader_refuses_an_account_that_is_not_the_one(world: World, tmp
                 pass
 
 
+STAYS = """
+import asyncio, sys
+from fairlead.kernel.settings import Settings
+from fairlead.support.access import open_accesses
+async def main():
+    async with open_accesses(Settings(data_dir=sys.argv[1])):
+        print("open", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_process_left_is_removed_by_the_next_and_what_is_in_use_is_not(
+    tmp_path: Path,
+) -> None:
+    def folders() -> set[str]:
+        return {path.name for path in (tmp_path / "support-access").iterdir()}
+
+    settings, pipe = Settings(data_dir=tmp_path), asyncio.subprocess.PIPE
+    async with open_accesses(settings):
+        kept = folders()
+        doomed = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", STAYS, str(tmp_path), stdin=pipe, stdout=pipe
+        )
+        assert doomed.stdout
+        assert await doomed.stdout.readline() == b"open\n"
+        (left,) = folders() - kept
+        doomed.kill()
+        await doomed.wait()
+        async with open_accesses(settings):
+            assert kept < folders()
+            assert left not in folders()
+    assert folders() == set()
+
+
 # Child programs -------------------------------------------------------------------------------------
 
 WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
@@ -533,7 +565,7 @@ async def run(access: AccountAccess, script: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(child.communicate(), 60)
+    output, _ = await asyncio.wait_for(child.communicate(), 180)
     return output.decode()
 
 
@@ -573,7 +605,7 @@ async def test_a_long_child_gets_new_credentials_and_none_once_it_is_closed(
             assert child.stdin
             assert child.stdout
             child.stdin.write(f"{minutes}\n".encode())
-            return (await asyncio.wait_for(child.stdout.readline(), 30)).decode().strip()
+            return (await asyncio.wait_for(child.stdout.readline(), 90)).decode().strip()
 
         try:
             first = await at(0)
@@ -594,7 +626,7 @@ async def ask(environment: dict[str, str], *, method: str = "GET", path: str = "
     token = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
     shown = f"Authorization: {token}\r\n" if token is not None else ""
     writer.write(f"{method} {path or parts.path} HTTP/1.1\r\nHost: x\r\n{shown}\r\n".encode())
-    answer = (await asyncio.wait_for(reader.read(), 10)).decode()
+    answer = (await asyncio.wait_for(reader.read(), 60)).decode()
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")
     return (int(head.split()[1]) if head else 0), body

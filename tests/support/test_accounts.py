@@ -189,7 +189,7 @@ def test_of_many_who_choose_at_once_one_choice_stands(bound: Database) -> None:
     barrier = threading.Barrier(len(choices))
 
     def choose(account: str) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         with bound.transaction() as conn:
             bind_ticket(conn, PROJECT, "36", account, organization=ORG_ROCHE, actor="lead")
 

@@ -226,14 +226,14 @@ async def test_a_server_that_dies_during_an_answer_is_told_honestly_and_replaced
     desk: Desk, sandbox: SandboxProcess
 ) -> None:
     await desk.ask("Who deleted my bucket today?")
-    faults(sandbox.endpoint_url, {"kind": "latency", "operation": "LookupEvents", "seconds": 20, "count": 1})
+    faults(sandbox.endpoint_url, {"kind": "latency", "operation": "LookupEvents", "seconds": 90, "count": 1})
     asking = asyncio.create_task(desk.ask("Who deleted my bucket today?"))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await asyncio.to_thread(hits, sandbox.endpoint_url) == 0:
                 await asyncio.sleep(0.02)
         assert desk.kill() >= 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(80):
             heard = await asking
     finally:
         asking.cancel()
@@ -414,7 +414,7 @@ async def test_servers_stay_warm_and_end_when_idle(desk: Desk, pool: Toolsets) -
     held = pool.groups
     async with pool.of(KeysAccess("222233334444", desk.endpoint_url, session="two")):
         assert pool.groups == held  # the session before is over
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while desk.processes("222233334444"):
                 await asyncio.sleep(0.02)
 

@@ -56,7 +56,7 @@ def echo() -> Iterator[int]:
 
 
 def _said(line: relay.Line) -> bytes:
-    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as near:
+    with socket.create_connection(("127.0.0.1", line.port), timeout=60) as near:
         near.sendall(b"hello")
         try:
             return near.recv(100)
@@ -69,7 +69,7 @@ def test_a_line_passes_on_is_cut_and_is_mended(echo: int) -> None:
         assert _said(line) == b""
         line.lead_to(echo)
         assert _said(line) == b"hello"
-        with socket.create_connection(("127.0.0.1", line.port), timeout=5) as near:
+        with socket.create_connection(("127.0.0.1", line.port), timeout=60) as near:
             near.sendall(b"still there")
             assert near.recv(100) == b"still there"
             assert line.cut() == 1
@@ -84,7 +84,7 @@ def _demo(data_dir: Path, **variables: str) -> tuple[int, dict[str, object]]:
     ended = subprocess.run(
         [sys.executable, *command, "--data-dir", str(data_dir), "--toolenvs", str(toolenvs())],
         capture_output=True,
-        timeout=60,
+        timeout=180,
         env={"HOME": str(data_dir.parent), **variables},
     )
     return ended.returncode, json.loads(ended.stdout)

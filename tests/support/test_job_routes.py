@@ -407,6 +407,41 @@ def test_a_lead_accepts_findings_of_the_tickets_account_only(door: Door) -> None
     assert door.call(lead, "DELETE", f"{path}/{made.json()['id']}?ticket={TICKET}").status_code == 204
 
 
+def test_an_agent_sees_what_failed_and_is_not_accepted(door: Door) -> None:
+    path = "/support/zendesk/findings"
+    asked = {"ticket": TICKET, "record": door.second}
+    lead = door.session(AgentRole.LEAD, user="33")
+    (found,) = door.call(lead, "GET", path, params=asked).json()["items"]
+    assert (found["check"], found["count"], found["severity"]) == ("s3.public", 2, "high")
+    assert {one["uid"] for one in found["resources"]} == {"<img src=x onerror=alert(1)>", "three"}
+    body = _acceptance(ticket=TICKET, resource="three")
+    made = door.call(lead, "POST", "/support/zendesk/suppressions", json=body)
+    (found,) = door.call(lead, "GET", path, params=asked).json()["items"]
+    assert [one["uid"] for one in found["resources"]] == ["<img src=x onerror=alert(1)>"]
+    gone = f"/support/zendesk/suppressions/{made.json()['id']}?ticket={TICKET}"
+    assert door.call(lead, "DELETE", gone).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("ticket", "record", "status", "code"),
+    [
+        (TICKET, "foreign", 404, "support.record_unknown"),
+        ("5005", "second", 404, "support.record_unknown"),
+        (TICKET, "no-record", 422, "input.invalid"),
+        ("404", "second", 409, "support.account_not_bound"),
+    ],
+)
+def test_findings_of_other_tickets_are_not_told(
+    door: Door, ticket: str, record: str, status: int, code: str
+) -> None:
+    asked = {"ticket": ticket, "record": getattr(door, record, record)}
+    answer = door.call(
+        door.session(AgentRole.LEAD, user="34"), "GET", "/support/zendesk/findings", params=asked
+    )
+    problem(answer, status, code)
+    assert "globex" not in answer.text
+
+
 # ── retention; the last, for it deletes ───────────────────────────────────────────────────────────
 
 

@@ -58,7 +58,7 @@ from tests.support.test_screening_report import Reader
 
 ACME, GLOBEX = "111122223333", "444455556666"
 TAGS = SCREENING_TAGS | {"bdi", "br", "footer", "nav", "small"}
-FAST = Limits(deadline_s=30, lookups_per_s=1000)
+FAST = Limits(deadline_s=300, lookups_per_s=1000)
 
 
 # ── months ────────────────────────────────────────────────────────────────────────────────────────
@@ -585,7 +585,7 @@ async def collected(url: str, account: str = ACME, **more: Any) -> MonthlyData:
 
 def set_faults(sandbox: SandboxProcess, *faults: dict[str, object]) -> None:
     httpx2.put(
-        f"{sandbox.endpoint_url}/_fairlead/faults", json={"faults": list(faults)}, timeout=10
+        f"{sandbox.endpoint_url}/_fairlead/faults", json={"faults": list(faults)}, timeout=60
     ).raise_for_status()
 
 
@@ -678,19 +678,19 @@ async def test_a_failing_part_is_unread_and_stops_no_other(faulty: SandboxProces
 
 
 async def test_out_of_time_keeps_what_was_read_and_names_the_rest(faulty: SandboxProcess) -> None:
-    set_faults(faulty, {"kind": "latency", "operation": "DescribeInstances", "seconds": 5, "count": 0})
-    data = await collected(faulty.endpoint_url, limits=replace(FAST, deadline_s=2.5))
+    set_faults(faulty, {"kind": "latency", "operation": "DescribeInstances", "seconds": 20, "count": 0})
+    data = await collected(faulty.endpoint_url, limits=replace(FAST, deadline_s=8))
     assert not data.complete
     assert data.state(Part.INSTANCES) is State.UNREAD
     assert [gap.cause for gap in data.gaps if gap.part is Part.INSTANCES] == [Cause.OUT_OF_TIME]
     assert len(data.volumes) == 3
-    assert data.finished_at - data.started_at < timedelta(seconds=4)
+    assert data.finished_at - data.started_at < timedelta(seconds=18)
 
 
 async def test_pages_that_came_before_the_end_of_time_count() -> None:
     with small_aws.small_aws(volumes=900, stall_at=500) as aws:
         data = await collected(
-            aws.url, small_aws.ACCOUNT, regions=("us-east-1",), limits=replace(FAST, deadline_s=2)
+            aws.url, small_aws.ACCOUNT, regions=("us-east-1",), limits=replace(FAST, deadline_s=8)
         )
     assert len(data.volumes) == 500
     assert data.state(Part.VOLUMES) is State.PARTLY
@@ -699,7 +699,7 @@ async def test_pages_that_came_before_the_end_of_time_count() -> None:
 
 
 async def test_a_stop_ends_it_with_what_there_is(faulty: SandboxProcess) -> None:
-    set_faults(faulty, {"kind": "latency", "operation": "DescribeInstances", "seconds": 5, "count": 0})
+    set_faults(faulty, {"kind": "latency", "operation": "DescribeInstances", "seconds": 30, "count": 0})
     stop = asyncio.Event()
 
     def look(progress: Progress) -> None:
@@ -842,7 +842,7 @@ async def test_lookups_keep_to_the_pace_that_aws_allows() -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     await past_of(small_history.Past(), limits=replace(FAST, lookups_per_s=20))
-    assert 5 / 20 <= loop.time() - began < 10 / 20 + 5  # two regions side by side, five names each
+    assert 5 / 20 <= loop.time() - began < 30  # two regions side by side, five names each
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────
@@ -927,7 +927,7 @@ COMMAND = "import typer; from fairlead.cli import support_monthly as s; a = type
 
 
 def test_ctrl_c_ends_the_command_with_what_it_has(faulty: SandboxProcess, tmp_path: Path) -> None:
-    set_faults(faulty, {"kind": "latency", "operation": "DescribeInstances", "seconds": 2, "count": 0})
+    set_faults(faulty, {"kind": "latency", "operation": "DescribeInstances", "seconds": 8, "count": 0})
     running = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments(faulty.endpoint_url, "--json")],
         env={**os.environ, **environment(tmp_path)},
@@ -940,7 +940,7 @@ def test_ctrl_c_ends_the_command_with_what_it_has(faulty: SandboxProcess, tmp_pa
         while " 91 %" not in (line := running.stderr.readline()):  # all but the instances
             assert line
         running.send_signal(signal.SIGINT)
-        text, _ = running.communicate(timeout=20)
+        text, _ = running.communicate(timeout=120)
     finally:
         running.kill()
     assert running.returncode == 130

@@ -199,7 +199,11 @@ def fill(
 
 
 @given(attempt=attempts(), organizations=bound_organizations, tickets=bound_tickets, given_roles=roles)
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_property_4_authentication_and_authorization(
     engine: sa.Engine,
     installations: Installations,

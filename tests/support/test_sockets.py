@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime
@@ -20,16 +21,16 @@ from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.runs import Runs, RunStatus, open_runs
 from fairlead.kernel.runs import store as run_store
 from fairlead.kernel.runs.model import Outcome
-from fairlead.support import accounts, history, jobs, messages
-from fairlead.support.allowances import REQUESTS_AT_ONCE, TooManyRequests
+from fairlead.support import accounts, history, jobs, messages, session_ends
+from fairlead.support.allowances import REQUESTS_A_SECOND, REQUESTS_AT_ONCE, TooManyRequests
 from fairlead.support.history import EVENTS_MAX, JOBS_MAX
 from fairlead.support.messages import MESSAGE_MAX_BYTES, NAMESPACE
 from fairlead.support.model import Agent, AgentRole, Customer, JobKind, Language
-from fairlead.support.socket_gate import FRAMES_AT_ONCE, JOIN_S, OWED_MAX, STALL_S, Connection, Gate
+from fairlead.support.socket_gate import JOIN_S, OWED_MAX, STALL_S, Connection, Gate
 from fairlead.support.socket_requests import JOBS_AT_ONCE
 from fairlead.support.socket_sessions import ARRIVALS_AT_ONCE, CONNECTIONS_MAX, Sessions
 from fairlead.support.zendesk import issue_session
-from tests.services import fresh_database
+from tests.services import free_port, fresh_database
 from tests.support.live import (
     ACCOUNT,
     OTHER,
@@ -151,7 +152,8 @@ def _types(desk: Desk, job: str) -> list[str]:
 async def test_a_server_that_is_killed_in_the_middle_of_a_job_loses_nothing(
     desk: Desk, connect: Connect
 ) -> None:
-    doomed = desk.start_server()
+    port = free_port()
+    doomed = desk.start_server(port=port)
     client = await connect(url=doomed.said)
     job = (await client.ask(deltas=6, at=2, gate="killed"))["job"]
     await until(lambda: client.seen.get(job) == 6)
@@ -159,7 +161,7 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_job_loses_nothing(
     await until(lambda: not client.io.connected, "the client to notice")
     desk.open_gate("killed")
     await until(lambda: _succeeded(desk, job))
-    desk.start_server(port=int(doomed.said.rsplit(":", 1)[1]))
+    desk.start_server(port=port)
     await client.connect()
     assert (await client.ended(job))[-1] == "answer"
     assert client.whole(job)
@@ -186,7 +188,7 @@ async def test_everybody_at_the_ticket_sees_it_and_nobody_else(connect: Connect)
     elsewhere = await connect("55")
     stranger = await connect(asker.ticket, installation=OTHER, project=OTHER_PROJECT)
     job = (await asker.ask(deltas=2))["job"]
-    await asyncio.gather(asker.ended(job), colleague.ended(job))
+    await asyncio.gather(asker.over(job), colleague.over(job))
     assert asker.events == colleague.events
     late = await connect()
     assert await late.ended(job) == asker.kinds(job)
@@ -281,7 +283,7 @@ async def test_a_ticket_that_went_to_another_account_does_not_tell_what_was_foun
 async def test_a_gap_is_filled_on_request(connect: Connect) -> None:
     client = await connect()
     job = (await client.ask(deltas=3))["job"]
-    await client.ended(job)
+    await client.over(job)
     before = len(client.raw)
     assert await client.send("resume", {"jobs": {job: 2}}) == {"ok": True, "job": None}
     await until(lambda: len(client.raw) > before + 4)
@@ -512,7 +514,7 @@ async def test_whatever_is_sent_is_answered_where_it_can_be_and_leaves_no_trace(
         await (websocket.send_str(frame) if isinstance(frame, str) else websocket.send_bytes(frame))
         await websocket.send_str('42/support,5["nope"]')
         answers: list[str] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (answers and answers[-1].startswith("43/support,5")):
                 answers.append(await websocket.receive_str())
         assert MALFORMED in answers[-1]  # the connection has outlived it
@@ -535,17 +537,27 @@ async def test_a_message_of_a_megabyte_ends_the_connection_and_harms_nobody(
 
 async def test_who_asks_too_often_is_told_to_wait_and_others_are_served(connect: Connect) -> None:
     noisy, quiet = await connect(), await connect()
-    answers = await asyncio.gather(*(noisy.send("nope", {}) for _ in range(int(REQUESTS_AT_ONCE) + 15)))
-    codes = [answer["problem"]["code"] for answer in answers]
-    assert codes[:5] == ["support.event_unknown"] * 5
-    assert codes.count("support.rate_limited") >= 10
-    refused = next(a["problem"] for a in answers if a["problem"]["code"] == "support.rate_limited")
-    assert refused["retryable"] is True
-    assert refused["details"]["retry_after_s"] >= 1
+    began, refused, served = time.monotonic(), list[dict[str, Any]](), 0
+
+    async def at_once(number: int) -> None:
+        nonlocal served
+        answers = await asyncio.gather(*(noisy.send("nope", {}) for _ in range(number)))
+        problems = [answer["problem"] for answer in answers]
+        refused.extend(one for one in problems if one["code"] == "support.rate_limited")
+        served += [one["code"] for one in problems].count("support.event_unknown")
+
+    await at_once(5)
+    assert (served, refused) == (5, [])
+    while not refused:
+        assert time.monotonic() - began < 60
+        await at_once(int(REQUESTS_AT_ONCE))
+    assert all(one["retryable"] is True for one in refused)
+    assert all(one["details"]["retry_after_s"] >= 1 for one in refused)
     await noisy.cut()
     await noisy.connect()
-    again = [(await noisy.send("nope", {}))["problem"]["code"] for _ in range(8)]
-    assert "support.rate_limited" in again  # a new connection is no new allowance
+    await at_once(int(REQUESTS_AT_ONCE))
+    # Time brings more, a new connection does not.
+    assert served <= REQUESTS_AT_ONCE + REQUESTS_A_SECOND * (time.monotonic() - began) + 1
     assert (await quiet.ask(deltas=1))["ok"] is True
 
 
@@ -599,11 +611,10 @@ def test_who_comes_and_goes_and_comes_is_told_to_wait() -> None:
 
 async def test_who_floods_is_put_out(connect: Connect) -> None:
     client = await connect()
-    for _ in range(int(FRAMES_AT_ONCE) * 2):
-        if not client.io.connected:
-            break
-        await client.io.emit("nope", {}, namespace=NAMESPACE)
-    await until(lambda: not client.io.connected, "the flood to end")
+    async with asyncio.timeout(60):
+        while client.io.connected:
+            await client.io.emit("nope", {}, namespace=NAMESPACE)
+            await asyncio.sleep(0)
 
 
 async def test_one_agent_can_only_open_so_many_tickets(desk: Desk, server: Process) -> None:
@@ -660,8 +671,8 @@ async def test_who_has_no_good_session_is_refused_with_a_reason(
     message, code = await refusal(Client(server.said, given, "1"))
     assert message == "unauthorized"
     assert code.startswith("auth.")
+    await until(lambda: code in server.log, "the refusal is in the log")
     assert given not in server.log
-    assert code in server.log
 
 
 @pytest.mark.parametrize(
@@ -696,13 +707,13 @@ async def test_other_namespaces_and_polling_are_not_served(server: Process) -> N
     assert polling.headers["x-content-type-options"] == "nosniff"
     io = socketio.AsyncClient(reconnection=False)
     with pytest.raises(socketio.exceptions.ConnectionError):
-        await io.connect(server.said, namespaces=["/"], transports=["websocket"], wait_timeout=10)
+        await io.connect(server.said, namespaces=["/"], transports=["websocket"], wait_timeout=60)
     await io.disconnect()
 
 
 async def test_a_session_is_renewed_in_time_or_the_connection_ends(desk: Desk, connect: Connect) -> None:
     user = agent_id()
-    renewing, silent = await connect(ttl_s=6, user=user), await connect(ttl_s=6)
+    renewing, silent = await connect(ttl_s=18, user=user), await connect(ttl_s=9)
     await until(lambda: renewing.expiring, "the warning")
     answer = await renewing.send("session", {"token": desk.token(user=user)})
     assert answer == {"ok": True, "job": None}
@@ -714,6 +725,20 @@ async def test_a_session_is_renewed_in_time_or_the_connection_ends(desk: Desk, c
     other = await renewing.send("session", {"token": desk.token(user=agent_id())})
     assert other["problem"]["code"] == "auth.agent_session_foreign"
     await until(lambda: not renewing.io.connected, "the end of a stolen connection")
+
+
+async def test_what_an_administrator_ends_is_cut_and_does_not_come_back(desk: Desk, connect: Connect) -> None:
+    user = agent_id()
+    ended, other = await connect(user=user), await connect()
+    with desk.database.transaction() as connection:
+        session_ends.end(connection, PROJECT, INSTALLATION, user, actor="olga")
+    await until(lambda: not ended.io.connected, "the end of the connection")
+    assert ended.left == ["server disconnect"]
+    assert await refusal(Client(ended.url, ended.token, ended.ticket)) == (
+        "unauthorized",
+        "auth.agent_session_ended",
+    )
+    assert (await other.ask(deltas=1))["ok"] is True
 
 
 async def test_the_log_names_no_question_and_no_session(server: Process, connect: Connect) -> None:
@@ -781,7 +806,7 @@ async def test_a_client_that_stopped_reading_is_let_go_at_once() -> None:
     assert connection.sending_since is not None
     connection.waiting_since = None
     gate.look(connection.sending_since + STALL_S + 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.gather(served, return_exceptions=True)
     assert connection.ended == (1008, "stalled")
     assert not gate.connections

@@ -41,7 +41,7 @@ def installed(desk: Desk, zendesk: Zendesk, line: relay.Line) -> None:
 
 
 def until(ask: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not (answer := ask()):
         assert time.monotonic() < deadline, ask
         time.sleep(0.02)

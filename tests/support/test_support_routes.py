@@ -148,7 +148,7 @@ def door(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         )
         app = build_app(database=database, signing_key=KEY, runs=runs, routers=[router(support)], forms=FORMS)
         base = stack.enter_context(served(app))
-        client = stack.enter_context(httpx2.Client(base_url=base, timeout=20, trust_env=False))
+        client = stack.enter_context(httpx2.Client(base_url=base, timeout=60, trust_env=False))
         tokens = populate(database)
         numbers = iter(range(5001, 9999))
         yield Door(client, tokens, database, zendesk, installations, support.directory, numbers)
@@ -651,6 +651,111 @@ def test_an_agents_session_opens_nothing_else(customers: Door) -> None:
         problem(customers.call(session, "GET", path), 401, "auth.unauthenticated")
 
 
+def refused_in(
+    door: Door, languages: str | None, path: str, credential: str | None = None
+) -> httpx2.Response:
+    headers = {"Accept-Language": languages} if languages else {}
+    if credential:
+        headers["Authorization"] = f"Bearer {credential}"
+    return door.client.get(path, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("languages", "korean"),
+    [
+        (None, False),
+        ("en", False),
+        ("ko", True),
+        ("ko-KR,ko;q=0.9,en-US;q=0.8,en;q=0.7", True),
+        ("en-US,en;q=0.9,ko;q=0.8", False),
+        ("fr, ko;q=0.3", True),
+        ("ko;q=0, en;q=0.1", False),
+        ("ko;q=x, *", False),
+        ("de", False),
+        ("," * 9000, False),
+    ],
+)
+def test_a_refusal_is_in_the_language_that_the_caller_prefers(
+    door: Door, languages: str | None, korean: bool
+) -> None:
+    answer = refused_in(door, languages, "/support/zendesk/tickets/35/account")
+    body = problem(answer, 401, "auth.unauthenticated")
+    assert (body["title"] == "로그인을 확인하지 못했습니다") is korean
+    assert answer.headers.get("content-language") == ("ko" if korean else None)
+    assert answer.headers["www-authenticate"]
+    if korean:
+        assert "Send the session" in body["details"]["said"]["remedy"]
+
+
+def test_wrong_values_and_services_that_are_away_are_told_in_korean_too(customers: Door) -> None:
+    session = customers.session(AgentRole.LEAD)
+    wrong = refused_in(customers, "ko", "/support/zendesk/tickets/35x/account", session)
+    body = problem(wrong, 422, "input.invalid")
+    assert body["title"] == "요청을 처리할 수 없습니다"
+    assert body["details"]["faults"][0]["field"] == "ticket"
+    customers.zendesk.failing = 500
+    try:
+        away = refused_in(customers, "ko", "/support/zendesk/tickets/3999/account", session)
+    finally:
+        customers.zendesk.failing = None
+    assert away.status_code == 503
+    assert away.json()["title"] == "지금은 응답이 없습니다"
+
+
+def end_sessions(door: Door, who: str, user: str, installation: str = INSTALLATION) -> httpx2.Response:
+    return door.admin(who, "DELETE", f"/agents/{installation}/{user}/sessions")
+
+
+def test_an_administrator_ends_what_somebody_has_open_at_once(customers: Door) -> None:
+    session, other = customers.session(user="6101"), customers.session(user="6102")
+    path = "/support/zendesk/tickets/35/account"
+    assert customers.call(session, "GET", path).status_code == 200
+    assert end_sessions(customers, "olga", "6101").status_code == 204
+    problem(customers.call(session, "GET", path), 401, "auth.agent_session_ended")
+    renewal = customers.client.post(
+        SESSION,
+        json={"session": session},
+        headers={"Authorization": f"Bearer {proxy_token(customers.acme, now=utc_now())}"},
+    )
+    problem(renewal, 401, "auth.agent_session_ended")
+    assert customers.call(other, "GET", path).status_code == 200
+    (entry,) = [one for one in customers.audited("support.sessions_ended") if one.subject.endswith(":6101")]
+    assert (entry.actor, entry.subject) == ("olga", f"zendesk:{INSTALLATION}:6101")
+
+
+def test_who_comes_from_zendesk_again_gets_a_new_session(customers: Door) -> None:
+    customers.session(user="6103")
+    assert end_sessions(customers, "olga", "6103").status_code == 204
+    agent = Agent(user="6103", role=AgentRole.AGENT, installation=INSTALLATION, project_id=PROJECT)
+    later = issue_session(KEY, agent, utc_now() + timedelta(seconds=1), 900)
+    assert customers.call(later, "GET", "/support/zendesk/tickets/35/account").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("who", "installation", "status", "code"),
+    [
+        ("ann", INSTALLATION, 403, "auth.permission_missing"),
+        ("eve", INSTALLATION, 404, "projects.not_found"),
+        ("olga", GLOBEX, 404, "support.installation_unknown"),
+    ],
+)
+def test_who_does_not_keep_the_list_ends_nobodys_sessions(
+    customers: Door, who: str, installation: str, status: int, code: str
+) -> None:
+    session = customers.session(user="6104")
+    problem(end_sessions(customers, who, "6104", installation), status, code)
+    assert customers.call(session, "GET", "/support/zendesk/tickets/35/account").status_code == 200
+
+
+def test_an_administrator_from_zendesk_ends_sessions_and_a_lead_does_not(customers: Door) -> None:
+    session = customers.session(user="6105")
+    problem(
+        end_sessions(customers, customers.session(AgentRole.LEAD), "6105"), 403, "auth.agent_role_missing"
+    )
+    assert end_sessions(customers, customers.session(AgentRole.ADMINISTRATOR), "6105").status_code == 204
+    assert customers.call(session, "GET", "/support/zendesk/tickets/35/account").status_code == 401
+
+
 # --- the command line ----------------------------------------------------------------------------
 
 
@@ -700,6 +805,8 @@ def test_bindings_and_roles_are_kept_from_the_command_line(
     assert fairlead("agents", "set", INSTALLATION, "88", "lead").exit_code == 0
     roles = json.loads(fairlead("agents", "list", "--json").output)["items"]
     assert ("88", "lead") in {(one["user"], one["role"]) for one in roles}
+    ended = json.loads(fairlead("agents", "end-sessions", INSTALLATION, "88", "--json").output)
+    assert ended == {"installation": INSTALLATION, "user": "88", "ended": True}
     assert fairlead("agents", "remove", INSTALLATION, "88").exit_code == 0
     assert "lead" not in [line for line in fairlead("agents", "list").output.splitlines() if " 88 " in line]
 

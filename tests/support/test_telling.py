@@ -100,7 +100,7 @@ def test_a_silence_is_filled_with_signs_of_life_that_say_how_long_it_is() -> Non
         teller = Teller(stream.append, Told(), Language.KOREAN, heartbeat_s=0.6)
         task = asyncio.create_task(teller.tell())
         teller.progress(30, "collecting", note="s3")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await stream.reaches(3)
         await teller.finish(task, done=True)
 

@@ -295,7 +295,7 @@ def test_of_many_that_hurry_with_one_token_one_succeeds(database: Database, acme
     barrier = threading.Barrier(crowd)
 
     def hurry(_: int) -> bool:
-        barrier.wait(10)
+        barrier.wait(60)
         try:
             with database.transaction() as conn:
                 claim(conn, vouched, now=NOW)

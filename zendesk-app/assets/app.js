@@ -1,5 +1,6 @@
 // Puts the parts together: Zendesk on one side, the server on the other, the conversation in between.
 
+import { mayAccept, openAcceptance } from "./acceptance.js";
 import { ticketAccount } from "./account.js";
 import { composer } from "./composer.js";
 import * as conversation from "./conversation.js";
@@ -45,10 +46,12 @@ async function start() {
     insert: (text, as, item) => say(insert(text, as, item), words(as === "reply" ? "insert.replied" : "insert.noted")),
     cancel,
     open: (item) => say(open(item), ""),
+    accept,
     retry: (item) => retry(item),
     start: ({ job, month }) => (job === "report" ? report(month) : screen()),
   };
-  const tools = () => ({ words, act, language, now: Date.now() });
+  let role = "agent";
+  const tools = () => ({ words, act, language, now: Date.now(), accepts: mayAccept(role) });
 
   function draw(next) {
     const end = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
@@ -111,6 +114,23 @@ async function start() {
     openReport({ url, title: words(`report.${item.report}`), words });
   }
 
+  function accept(item) {
+    openAcceptance({
+      words, language,
+      look: () => transport.acceptance(item.record),
+      accept: (what) => transport.accept(what),
+      withdraw: (id) => transport.withdraw(id),
+    });
+  }
+
+  /** Who the agent is may have changed since: reports offer what the role of now may do. */
+  function greeted(hello) {
+    account.greeted(hello);
+    if (hello.role === role) return;
+    role = hello.role;
+    draw(items.map((item) => (item.kind === "report" ? { ...item } : item)));
+  }
+
   function pickMonth(event) {
     const opener = event.currentTarget;
     const close = () => { panel.replaceChildren(); opener.focus(); };
@@ -143,7 +163,7 @@ async function start() {
   const session = document.querySelector('meta[name="fairlead-session"]').content;
   transport = new Transport({
     url: location.origin, ticket, locale: language, session, refresh: (old) => zendesk.refresh(old),
-    listeners: { onState, onHello: account.greeted, onEvent: (event) => draw(conversation.happened(items, event, Date.now())) },
+    listeners: { onState, onHello: greeted, onEvent: (event) => draw(conversation.happened(items, event, Date.now())) },
   });
   // A silent server is still at work: progress items say how long ago the last news was.
   setInterval(() => {

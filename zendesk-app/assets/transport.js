@@ -13,6 +13,7 @@ export class Transport {
   #url;
   #ticket;
   #session;
+  #locale;
   #refresh;
   #seen = new Map(); // job → last seq
   #resumed = new Map(); // job → last seq before a gap that was asked for
@@ -24,6 +25,7 @@ export class Transport {
     this.#url = url;
     this.#ticket = ticket;
     this.#session = session;
+    this.#locale = locale;
     this.#refresh = refresh;
     this.#listeners = listeners;
     this.#socket = connect(`${url}/support`, {
@@ -108,7 +110,7 @@ export class Transport {
   async #fetch(method, path, payload) {
     const ask = () => fetch(new URL(`/support/zendesk/${path}`, this.#url), {
       method,
-      headers: { "Content-Type": "application/json", Authorization: `Bearer ${this.#session}` },
+      headers: { "Content-Type": "application/json", "Accept-Language": this.#locale, Authorization: `Bearer ${this.#session}` },
       body: payload && JSON.stringify(payload),
     });
     let answer = await ask();
@@ -134,6 +136,25 @@ export class Transport {
   /** Let the ticket be about `account` from now on. */
   choose(account) {
     return this.#fetch("PUT", `tickets/${this.#ticket}/account`, { account });
+  }
+
+  /** What failed in a screening of the ticket and is not accepted, and what is accepted in its account. */
+  async acceptance(record) {
+    const [found, kept] = await Promise.all([
+      this.#fetch("GET", `findings?ticket=${this.#ticket}&record=${encodeURIComponent(record)}`),
+      this.#fetch("GET", `suppressions?ticket=${this.#ticket}`),
+    ]);
+    return { failing: found.items, accepted: kept.items };
+  }
+
+  /** Accept a finding: {check, resource, reason, expires}. */
+  accept(what) {
+    return this.#fetch("POST", "suppressions", { ticket: this.#ticket, ...what });
+  }
+
+  /** Let an accepted finding come back. */
+  withdraw(id) {
+    return this.#fetch("DELETE", `suppressions/${encodeURIComponent(id)}?ticket=${this.#ticket}`);
   }
 
   get connected() {

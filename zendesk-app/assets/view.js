@@ -56,8 +56,12 @@ function row(name, value) {
   return value === undefined || value === null || value === "" ? [] : [h("dt", {}, name), h("dd", {}, value)];
 }
 
+/** As texts of answers write a moment. */
+function short(moment) {
+  return String(moment).slice(0, 16).replace("T", " ");
+}
+
 function periodText(period) {
-  const short = (moment) => String(moment).slice(0, 16).replace("T", " ");
   return period ? `${short(period.start)} – ${short(period.end)} ${period.timezone ?? ""}` : "";
 }
 
@@ -65,15 +69,27 @@ function listed(title, lines, className = "soft") {
   return lines.length ? [h("p", { className: `${className} small` }, title), h("ul", {}, lines)] : [];
 }
 
-function evidence({ evidence: found, model }, { words }) {
+/** The text without the line that lists the calls, which the evidence does; what is inserted keeps it. */
+function told({ text, evidence: found }) {
+  const calls = (found?.calls ?? []).join(", ");
+  if (!calls) return text;
+  const lines = text.split("\n").filter((line) => !(line.endsWith(`: ${calls}`) && line.length < calls.length + 40));
+  return lines.join("\n");
+}
+
+/** What the answer stands on, each thing once: what the text says already is not said again. */
+function evidence({ evidence: found, model, text }, { words }) {
   if (!found) return null;
+  const said = (value) => (value && text.includes(value) ? null : value);
+  const { start, end } = found.period ?? {};
+  const period = start && text.includes(short(start)) && text.includes(short(end)) ? "" : periodText(found.period);
   const calls = (found.calls ?? []).map((call) => h("li", {}, h("code", {}, call)));
-  const unread = (found.unread ?? []).map((what) => h("li", {}, what));
+  const unread = (found.unread ?? []).filter((what) => !text.includes(what)).map((what) => h("li", {}, what));
   const sources = (found.sources ?? []).map((source) => h("li", {}, source));
   const rows = [
-    ...row(words("evidence.account"), found.account),
-    ...row(words("evidence.region"), found.region),
-    ...row(words("evidence.period"), periodText(found.period)),
+    ...row(words("evidence.account"), said(found.account)),
+    ...row(words("evidence.region"), said(found.region)),
+    ...row(words("evidence.period"), period),
     ...row(words("evidence.count"), found.count),
     ...row(words("evidence.model"), model === "embedded" ? null : model), // rules say so in the text
   ];
@@ -102,7 +118,7 @@ function answer(item, tools) {
     "div",
     { className: `bubble theirs${item.streaming ? " streaming" : ""}` },
     author(tools.words, "assistant"),
-    prose(item.text),
+    prose(item.streaming ? item.text : told(item)),
     item.streaming ? null : offer(item.suggests, tools),
     item.streaming ? null : evidence(item, tools),
     item.streaming ? null : insertions(item.text, item, tools),
@@ -165,6 +181,9 @@ function report(item, tools) {
       : null,
     item.summary ? prose(item.summary) : null,
     button(words("report.open"), "out", () => act.open(item), { className: "button primary" }),
+    tools.accepts && item.report === "screening" && item.record
+      ? button(words("accept.open"), "check", () => act.accept(item), { className: "button wide" })
+      : null,
     insertions(item.summary || name, item, tools),
     Number.isNaN(until.getTime()) ? null : h("p", { className: "soft small" }, words("report.expires", { date: until.toLocaleDateString(language, { dateStyle: "long" }) })),
   );

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from fairlead.api.patience import HEAD_S, patient
 from fairlead.kernel import http, telemetry
 from fairlead.kernel.errors import FairleadError
 
@@ -65,14 +66,15 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, *, host: str, port: int) -> AsyncIterator[str]:
+async def serving(app: FastAPI, *, host: str, port: int, head_s: float = HEAD_S) -> AsyncIterator[str]:
     """Serve `app` (of `build_app`) while the context is open; the value is its URL. Port 0: any free one.
 
-    Raises AddressUnavailable.
+    Who has not sent a request's head after `head_s` seconds is put out. Raises AddressUnavailable.
     """
     bound = _bound(host, port)
     config = uvicorn.Config(
         app,
+        http=patient(head_s),
         lifespan="off",
         log_config=None,
         access_log=False,

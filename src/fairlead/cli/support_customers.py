@@ -241,3 +241,13 @@ def remove_agent(
     connect().request("DELETE", _address(project, "agents", installation, user))
     document = {"installation": installation, "user": user, "role": "agent"}
     _done(document, f"user {user} of installation {installation} is agent", json_=json_)
+
+
+@agents.command("end-sessions")
+def end_sessions(
+    installation: Installation, user: User, project: Project = None, json_: Json = False
+) -> None:
+    """End everything that somebody has open now: for who left. Take the user out of Zendesk first."""
+    connect().request("DELETE", _address(project, "agents", installation, user, "sessions"))
+    document = {"installation": installation, "user": user, "ended": True}
+    _done(document, f"sessions of user {user} of installation {installation} are ended", json_=json_)

@@ -171,10 +171,17 @@ class Problem(BaseModel):
 
 
 def problem_response(
-    error: FairleadError, request_id: str, headers: dict[str, str] | None = None
+    error: FairleadError,
+    request_id: str,
+    headers: dict[str, str] | None = None,
+    *,
+    said: Mapping[str, Any] | None = None,
 ) -> Response:
-    """`error` as a response; says how long to wait where the error knows."""
-    body = {**error.problem(), "timestamp": iso(utc_now()), "request_id": request_id}
+    """`error` as a response; says how long to wait where the error knows.
+
+    `said` is its problem in other words.
+    """
+    body = {**(said or error.problem()), "timestamp": iso(utc_now()), "request_id": request_id}
     headers = dict(headers or {})
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="fairlead"'
@@ -198,10 +205,14 @@ def _on_fairlead_error(request: Request, error: Exception) -> Response:
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    return problem_response(invalid_input(error), _request_id(request))
+
+
+def invalid_input(error: RequestValidationError) -> InvalidInput:
+    """What is wrong with a request, place by place."""
     faults = [_fault(item) for item in error.errors()[:50]]
     places = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:3])
-    invalid = InvalidInput(places, remedy="Correct the fields named in details.faults.", faults=faults)
-    return problem_response(invalid, _request_id(request))
+    return InvalidInput(places, remedy="Correct the fields named in details.faults.", faults=faults)
 
 
 def _fault(item: Any) -> dict[str, str]:

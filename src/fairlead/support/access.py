@@ -11,7 +11,6 @@ expire and then asked for again. It belongs to the event loop that opened it.
 
 import asyncio
 import shutil
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from fairlead.support.assume import OWN_S, Door
 from fairlead.support.collect import Access, Keys
 from fairlead.support.credentials import Endpoint, Offer, empty_home, open_endpoint
 from fairlead.support.grants import AccessPath, Opened, Request, still_good
+from fairlead.support.held_folders import held_folder
 from fairlead.support.model import Customer
 from fairlead.support.refusals import AccessRefused, AccessUnavailable
 
@@ -278,16 +278,14 @@ async def open_accesses(
     async with AsyncExitStack() as stack:
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="access")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        homes = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="fairlead-access-", ignore_cleanup_errors=True)
-        )
+        homes = stack.enter_context(held_folder(settings.data_dir.absolute() / "support-access", "homes-"))
         parts = _Parts(
             door=Door(settings, now),
             endpoint=await stack.enter_async_context(open_endpoint(now)),
             guard=Guard("aws.access", Policy(deadline_s=_DEADLINE_S, attempts=1)),
             pool=pool,
             database=database,
-            homes=Path(homes),
+            homes=homes,
             region=settings.aws.region,
             endpoint_url=settings.aws.endpoint_url,
             session_s=given.session_s,

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request
 
 from fairlead.kernel.projects.model import Permission
-from fairlead.support import accounts
+from fairlead.support import accounts, session_ends
 from fairlead.support.account_schemas import (
     AccountPath,
     AgentRoleIn,
@@ -18,6 +18,7 @@ from fairlead.support.account_schemas import (
 )
 from fairlead.support.accounts import BindingKind, InstallationNotInProject
 from fairlead.support.door import Bearer, Caller, SupportDoor, allow, caller_of
+from fairlead.support.http_words import WordedRoute
 from fairlead.support.model import Customer
 
 _READ, _MANAGE = Permission.RUN_READ, Permission.PROJECT_UPDATE
@@ -29,7 +30,7 @@ def router(door: SupportDoor) -> APIRouter:
     def calling(request: Request, credentials: Bearer) -> Caller:
         return caller_of(door, request, credentials)
 
-    routes = APIRouter(prefix="/projects/{project}/support", tags=["support"])
+    routes = APIRouter(route_class=WordedRoute, prefix="/projects/{project}/support", tags=["support"])
     calls = Annotated[Caller, Depends(calling)]
     _customer_routes(routes, door, calls)
     _binding_routes(routes, door, calls)
@@ -155,6 +156,15 @@ def _agent_routes(routes: APIRouter, door: SupportDoor, calls: Any) -> None:
             allow(conn, caller, project, _MANAGE)
             installed(project, installation)
             accounts.put_agent(conn, project, installation, user, body.role, actor=caller.name)
+
+    @routes.delete(
+        "/agents/{installation}/{user}/sessions", status_code=204, summary="End an agent's sessions now"
+    )
+    def end_sessions(project: str, installation: ZendeskId, user: ZendeskId, caller: calls) -> None:
+        with door.database.transaction() as conn:
+            allow(conn, caller, project, _MANAGE)
+            installed(project, installation)
+            session_ends.end(conn, project, installation, user, actor=caller.name)
 
     @routes.delete("/agents/{installation}/{user}", status_code=204, summary="Take an agent's role")
     def remove_agent(project: str, installation: ZendeskId, user: ZendeskId, caller: calls) -> None:

@@ -1,5 +1,6 @@
 """What the routes of `support` share: the opened parts, and who is calling."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -17,6 +18,7 @@ from fairlead.kernel.projects.model import Actor, Permission
 from fairlead.kernel.projects.store import ProjectNotFound
 from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.settings import SupportSettings
+from fairlead.support import session_ends
 from fairlead.support.accounts import require_role
 from fairlead.support.allowances import Allowances
 from fairlead.support.model import Agent, AgentRole
@@ -41,15 +43,23 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
 def agent_of(door: SupportDoor, credentials: HTTPAuthorizationCredentials | None) -> Agent:
-    """The agent whose session is shown, for one request. Raises Unauthenticated, TooManyRequests and what
-    reading a session raises.
+    """The agent whose session is shown, for one request; reads the database.
+
+    Raises Unauthenticated, TooManyRequests, AgentSessionEnded and what reading a session raises.
     """
     if credentials is None:
         raise Unauthenticated(remedy="Send the session that the app's page was opened with.")
     session = read_session(door.key, credentials.credentials, utc_now())
     door.installations.of(session.agent)
     door.allowances.spend(session.agent.actor)
+    with door.database.reading() as conn:
+        session_ends.check(conn, session)
     return session.agent
+
+
+async def calling_agent(door: SupportDoor, credentials: HTTPAuthorizationCredentials | None) -> Agent:
+    """`agent_of` for routes that wait."""
+    return await asyncio.to_thread(agent_of, door, credentials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

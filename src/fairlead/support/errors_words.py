@@ -22,6 +22,10 @@ class Words:
 # The longest prefix of a code decides; "" is everything else.
 CATEGORIES: Mapping[str, str] = {
     "auth.": "permission",
+    "auth.agent_session_": "session",
+    "auth.installation_": "session",
+    "auth.unauthenticated": "session",
+    "auth.zendesk_token_": "session",
     "call.": "busy",
     "database.": "storage",
     "input.": "input",
@@ -66,6 +70,11 @@ CATEGORIES: Mapping[str, str] = {
 }
 
 _KO: Mapping[str, Words] = {
+    "session": Words(
+        "로그인을 확인하지 못했습니다",
+        "로그인이 만료되었거나 관리자가 종료했습니다.",
+        "티켓을 새로 고치세요. 계속되면 관리자에게 아래 코드를 알려 주세요.",
+    ),
     "permission": Words(
         "권한이 없습니다", "이 작업을 할 수 있는 역할이 아닙니다.", "리드나 관리자에게 요청하세요."
     ),
@@ -129,6 +138,11 @@ _KO: Mapping[str, Words] = {
     ),
 }
 _EN: Mapping[str, Words] = {
+    "session": Words(
+        "You are not signed in",
+        "Your sign-in has expired, or an administrator ended it.",
+        "Reload the ticket; if it stays so, tell an administrator the code below.",
+    ),
     "permission": Words(
         "You may not do this", "Your role does not allow it.", "Ask a lead or an administrator."
     ),

@@ -1,26 +1,25 @@
-"""The HTTP door of jobs: ask, screen, report; records, what changed, accepted findings, links to reports."""
+"""The HTTP door of jobs: ask, screen, report; records, what changed, links to reports."""
 
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import HTMLResponse, Response
 
 from fairlead.kernel import audit, telemetry
 from fairlead.kernel.clock import iso, utc_now
-from fairlead.kernel.errors import Conflict, FairleadError, InvalidInput
+from fairlead.kernel.errors import FairleadError, InvalidInput
 from fairlead.kernel.http import CurrentActor
-from fairlead.kernel.objects import ObjectMissing, ObjectStore
+from fairlead.kernel.objects import ObjectMissing
 from fairlead.kernel.projects.access import authorise
 from fairlead.kernel.projects.model import Actor, Permission
-from fairlead.kernel.runs import Run, Runs
-from fairlead.support import accounts, findings, jobs, links, records
-from fairlead.support.door import Bearer, SupportDoor, agent_of
+from fairlead.kernel.runs import Run
+from fairlead.support import acceptance_routes, accounts, findings, jobs, links, records
+from fairlead.support.door import Bearer, calling_agent
+from fairlead.support.http_words import WordedRoute
 from fairlead.support.job_schemas import (
     RECORD_ID,
     ZENDESK_ID,
@@ -30,54 +29,32 @@ from fairlead.support.job_schemas import (
     LinkIn,
     ReportIn,
     ScreenIn,
-    SuppressionIn,
-    TicketAcceptIn,
     TicketLinkIn,
-    accepted_out,
     job_out,
     record_out,
 )
+from fairlead.support.jobs_door import JobsDoor, record_of, screening_of, today
 from fairlead.support.language import language_of
 from fairlead.support.links import Link
-from fairlead.support.model import Agent, AgentRole, Customer, JobKind, Language, Screening, Suppression
+from fairlead.support.model import Customer, JobKind, Language
 from fairlead.support.monthly.month import Month
-from fairlead.support.records import FILES, FINDINGS, SCREENING, Record, RecordUnknown
+from fairlead.support.records import FILES, Record, RecordUnknown
 
 RecordPath = Annotated[str, Path(pattern=RECORD_ID, description="A screening or report")]
-TicketQuery = Annotated[str, Query(pattern=ZENDESK_ID)]
-DAY_ZONE = ZoneInfo("Asia/Seoul")  # whose days acceptances count by where no customer says otherwise
 
-
-class NotAScreening(Conflict):
-    """Only screenings can be compared."""
-
-    code = "support.not_a_screening"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobsDoor:
-    """What the routes need."""
-
-    support: SupportDoor
-    runs: Runs
-    objects: ObjectStore
-
-    @property
-    def link_key(self) -> bytes:
-        """What signs links, and nothing else."""
-        return links.key_of(self.support.key)
+__all__ = ["JobsDoor", "router"]
 
 
 def router(door: JobsDoor) -> APIRouter:
     """The routes of jobs, bound to the opened parts."""
     routes = APIRouter(tags=["support"])
-    of_project = APIRouter(prefix="/projects/{project}/support")
+    of_project = APIRouter(route_class=WordedRoute, prefix="/projects/{project}/support")
     _asking_routes(of_project, door)
     _record_routes(of_project, door)
-    _suppression_routes(of_project, door)
     routes.include_router(of_project)
     routes.include_router(_agent_routes(door))
     routes.include_router(_report_routes(door))
+    routes.include_router(acceptance_routes.router(door))
     return routes
 
 
@@ -241,14 +218,12 @@ def _record_routes(routes: APIRouter, door: JobsDoor) -> None:
 
 
 async def _difference(door: JobsDoor, current: Record, earlier: Record | None) -> dict[str, Any]:
-    now, before = await _screening(door, current), await _screening(door, earlier) if earlier else None
+    now, before = await screening_of(door, current), await screening_of(door, earlier) if earlier else None
 
     def compared() -> dict[str, Any]:
         with door.support.database.reading() as conn:
             given = records.accepted(conn, current.project_id, current.account)
-        change = findings.difference(
-            before, now, [one.suppression for one in given], on=utc_now().astimezone(DAY_ZONE).date()
-        )
+        change = findings.difference(before, now, [one.suppression for one in given], on=today())
         kinds = ("new", "fixed", "unchanged", "unknown", "suppressed", "lapsed")
         return {
             "record": current.id,
@@ -258,15 +233,6 @@ async def _difference(door: JobsDoor, current: Record, earlier: Record | None) -
         }
 
     return await asyncio.to_thread(compared)
-
-
-async def _screening(door: JobsDoor, record: Record) -> Screening:
-    if record.kind != SCREENING:
-        raise NotAScreening(
-            f"{record.id} is a {record.kind}.", remedy="List the records with kind=screening."
-        )
-    content = await door.objects.get(records.present(record).key(FINDINGS))
-    return await asyncio.to_thread(findings.read_screening, content, name=record.id)
 
 
 # ── links ─────────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +251,7 @@ def _linked(door: JobsDoor, record: Record, file: str, actor: str) -> dict[str, 
 
 
 def _report_routes(door: JobsDoor) -> APIRouter:
-    routes = APIRouter(prefix="/support/reports")
+    routes = APIRouter(route_class=WordedRoute, prefix="/support/reports")
 
     @routes.get("/{record}/{file}", summary="A file of a record, opened by a link")
     async def open_report(
@@ -350,123 +316,17 @@ def _policy(door: JobsDoor, record: Record) -> str:
     return links.policy((theirs.origin, theirs.app_origin) if theirs else ())
 
 
-# ── accepted findings ─────────────────────────────────────────────────────────────────────────────
-
-
-def _today() -> date:
-    return utc_now().astimezone(DAY_ZONE).date()
-
-
-def _suppression_routes(routes: APIRouter, door: JobsDoor) -> None:
-    @routes.get("/suppressions", summary="Findings that somebody accepted, lapsed ones included")
-    def list_suppressions(
-        project: str,
-        actor: CurrentActor,
-        account: Annotated[str | None, Query(pattern=r"^[0-9]{12}$")] = None,
-    ) -> dict[str, Any]:
-        with door.support.database.reading() as conn:
-            access = authorise(conn, actor, project, Permission.RUN_READ)
-            items = records.accepted(conn, access.project.id, account)
-        return {"items": [accepted_out(one, _today()) for one in items]}
-
-    @routes.post("/suppressions", status_code=201, summary="Accept a finding until a day, with a reason")
-    def add_suppression(project: str, body: SuppressionIn, actor: CurrentActor) -> dict[str, Any]:
-        with door.support.database.transaction() as conn:
-            access = authorise(conn, actor, project, Permission.PLAN_APPROVE)
-            if body.account is not None:
-                accounts.customer(conn, access.project.id, body.account)
-            given = _suppression(body, body.account, actor.username)
-            return accepted_out(records.accept(conn, access.project.id, given, today=_today()), _today())
-
-    @routes.delete("/suppressions/{suppression}", status_code=204, summary="Let a finding come back")
-    def remove_suppression(
-        project: str, suppression: Annotated[str, Path(max_length=36)], actor: CurrentActor
-    ) -> None:
-        with door.support.database.transaction() as conn:
-            access = authorise(conn, actor, project, Permission.PLAN_APPROVE)
-            records.withdraw(conn, access.project.id, suppression, actor=actor.username)
-
-
-def _suppression(body: SuppressionIn | TicketAcceptIn, account: str | None, author: str) -> Suppression:
-    return Suppression(
-        check=body.check,
-        reason=body.reason,
-        author=author,
-        expires=body.expires,
-        account=account,
-        resource=body.resource,
-    )
-
-
 # ── agents ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _agent_routes(door: JobsDoor) -> APIRouter:
-    routes = APIRouter(prefix="/support/zendesk")
+    routes = APIRouter(route_class=WordedRoute, prefix="/support/zendesk")
 
     @routes.post("/links", summary="A short-lived address of a report of the agent's ticket")
     async def make_agent_link(body: TicketLinkIn, credentials: Bearer) -> dict[str, Any]:
-        agent = agent_of(door.support, credentials)
-        customer = await _customer_of(door, agent, body.ticket)
+        agent = await calling_agent(door.support, credentials)
         record_id, _, file = body.url.partition("?")[0].removeprefix("/support/reports/").partition("/")
-
-        def found() -> Record:
-            with door.support.database.reading() as conn:
-                return records.by_id(conn, record_id, project_id=agent.project_id)
-
-        record = await asyncio.to_thread(found)
-        about = (record.installation, record.ticket, record.account)
-        if about != (agent.installation, body.ticket, customer.account):
-            raise RecordUnknown(remedy="Open the report from its own ticket.")
+        record = await record_of(door, agent, body.ticket, record_id)
         return _linked(door, record, file, agent.actor)
 
-    @routes.get("/suppressions", summary="Findings of the ticket's account that somebody accepted")
-    async def list_agent_suppressions(ticket: TicketQuery, credentials: Bearer) -> dict[str, Any]:
-        agent = agent_of(door.support, credentials)
-        customer = await _customer_of(door, agent, ticket)
-
-        def listed() -> dict[str, Any]:
-            with door.support.database.reading() as conn:
-                items = records.accepted(conn, agent.project_id, customer.account)
-            # What was accepted for every account and names a thing, names one of some customer's.
-            theirs = [one for one in items if one.suppression.account or one.suppression.resource is None]
-            return {"items": [accepted_out(one, _today()) for one in theirs]}
-
-        return await asyncio.to_thread(listed)
-
-    @routes.post("/suppressions", status_code=201, summary="Accept a finding of the ticket's account; leads")
-    async def add_agent_suppression(body: TicketAcceptIn, credentials: Bearer) -> dict[str, Any]:
-        agent = agent_of(door.support, credentials)
-        customer = await _customer_of(door, agent, body.ticket)
-
-        def added() -> dict[str, Any]:
-            with door.support.database.transaction() as conn:
-                accounts.require_open(conn, agent.project_id)
-                accounts.require_role(conn, agent, AgentRole.LEAD)
-                given = _suppression(body, customer.account, agent.actor)
-                return accepted_out(records.accept(conn, agent.project_id, given, today=_today()), _today())
-
-        return await asyncio.to_thread(added)
-
-    @routes.delete("/suppressions/{suppression}", status_code=204, summary="Let a finding come back; leads")
-    async def remove_agent_suppression(
-        suppression: Annotated[str, Path(max_length=36)], ticket: TicketQuery, credentials: Bearer
-    ) -> None:
-        agent = agent_of(door.support, credentials)
-        customer = await _customer_of(door, agent, ticket)
-
-        def removed() -> None:
-            with door.support.database.transaction() as conn:
-                accounts.require_role(conn, agent, AgentRole.LEAD)
-                records.withdraw(
-                    conn, agent.project_id, suppression, actor=agent.actor, account=customer.account
-                )
-
-        await asyncio.to_thread(removed)
-
     return routes
-
-
-async def _customer_of(door: JobsDoor, agent: Agent, ticket: str) -> Customer:
-    support = door.support
-    return await accounts.of_ticket(support.database, support.directory, support.installations, agent, ticket)

@@ -9,7 +9,7 @@ from fairlead.kernel.clock import iso
 from fairlead.kernel.http import PlainText
 from fairlead.kernel.runs import Run
 from fairlead.support.links import path_of
-from fairlead.support.model import Language
+from fairlead.support.model import Finding, Language
 from fairlead.support.records import FILES, Accepted, Record, kept_until
 
 ACCOUNT = r"^[0-9]{12}$"
@@ -17,6 +17,7 @@ ZENDESK_ID = r"^[1-9][0-9]{0,19}$"
 RECORD_ID = r"^[0-9a-f]{1,64}$"
 CHECK_ID = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$"
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+RESOURCES_MAX = 200  # of one check, to choose from
 File = Literal["report.html", "report.json", "report.csv"]
 
 
@@ -157,4 +158,18 @@ def accepted_out(kept: Accepted, today: date) -> dict[str, Any]:
         "expires": about.expires.isoformat(),
         "lapsed": about.expires < today,
         "created_at": iso(kept.created_at),
+    }
+
+
+def failing_out(one: Finding, theirs: tuple[Finding, ...]) -> dict[str, Any]:
+    """One check that failed, and on what; of very many things the first."""
+    return {
+        "check": one.check,
+        "title": one.title,
+        "severity": one.severity.value,
+        "count": len(theirs),
+        "resources": [
+            {"uid": each.resource.uid, "name": each.resource.name, "region": each.resource.region}
+            for each in theirs[:RESOURCES_MAX]
+        ],
     }

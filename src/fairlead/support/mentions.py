@@ -4,6 +4,9 @@ Texts come in two forms: `text` as checked (case kept, for names), `folded` for 
 ambiguous is reported as several candidates, never guessed.
 """
 
+# Patterns are rows of tables, read side by side.
+# ruff: noqa: E501
+
 import re
 from collections.abc import Iterable
 
@@ -26,13 +29,32 @@ def _unique(found: Iterable[str]) -> tuple[str, ...]:
 # ── accounts ──────────────────────────────────────────────────────────────────────────────────────
 
 # Twelve digits, alone or as 4-4-4, and no part of a longer number, a phone number or an identifier.
-_DIGITS = re.compile(r"(?<![\w+./-])(?:\d{12}|\d{4}([ -])\d{4}\1\d{4})(?![ -]?\d)(?![a-zA-Z_])(?!-\w)")
+_DIGITS = re.compile(
+    r"(?<![\w+./-])(?:\d{12}|\d{4}([ -])\d{4}\1\d{4})(?![ -]?\d)(?![a-zA-Z_])(?![.,/]\d)(?!-\w)"
+)
 _GROUP_BEFORE = re.compile(r"(?:\d[ -]|\+\s?)$")
-_ARN_ACCOUNT = re.compile(r"\barn:aws[a-z-]*:[a-z0-9-]*:[a-z0-9-]*:(\d{12}):", re.IGNORECASE)
+_WRITTEN_IN = re.compile(
+    r"\barn:aws[a-z-]*:[a-z0-9-]*:[a-z0-9-]*:(?P<arn>\d{12}):"
+    r"|(?<!\d)(?P<host>\d{12})\.(?:signin\.aws|dkr\.ecr|cloudfront|s3)",
+    re.IGNORECASE,
+)
+_ACCOUNT_NUMBER = terms("accounts? | acct | aws | owner id | 계정 | 어카운트 | arn")
 _OTHER_NUMBER = terms(
-    "order | invoice | card | phone | tel | mobile | fax | ticket | tracking | receipt | case id | call me"
-    " | 주문 | 송장 | 카드 | 전화 | 연락처 | 휴대폰 | 핸드폰 | 팩스"
-    " | 티켓 | 영수증 | 운송장 | 사업자 | 계좌 | 결제"
+    "orders? | invoices? | card | phone | tel | telephone | mobile | cell | whatsapp | fax | tickets? | tracking | receipt"
+    " | case id | call me | call | dial | text me | contact | reach (?:me|us|him|her|them) | (?:request|session|event|user) id"
+    " | customer (?:number|no|id) | reference | ref | serial | barcode | po number | payment | passport | imei | msisdn"
+    " | 주문 | 송장 | 카드 | 전화 | 연락처 | 연락 | 휴대폰 | 핸드폰 | 팩스 | 문자"
+    " | 티켓 | 영수증 | 운송장 | 사업자 | 계좌 | 결제 | 고객 ?번호 | 회원 ?번호 | 등록 ?번호 | 접수 ?번호 | 요청 ?번호 | 일련 ?번호 | 사번 | 여권"
+)
+_OTHER_SENSE = re.compile(r"\bin order\b|\bapi calls?\b")
+_COUNTED = re.compile(
+    r"^\s?(?:(?:원|달러|바이트|건|개|명|초|회)(?:이|가|을|를|은|는|의|에|만)?(?![가-힣])|bytes?\b|krw|usd|won\b|dollars?\b|ms\b|requests?\b|seconds?\b|%)"
+)
+_PARTICLE = re.compile(r"^\s*(?:번|호)?(?:으로|로|이|은|는|을|를|에|의)?\s*(?:된|한)?\s*")
+_MARK = re.compile(r"[#₩$€£¥*]\s?$")
+# Korean mobile numbers with the country's code, and moments as YYYYMMDDHHMM, have twelve digits too.
+_LIKE_ANOTHER = re.compile(
+    r"8210\d{8}|20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d"
 )
 _NAME = r"[a-z0-9][a-z0-9_.-]{1,62}"
 _NAMED = tuple(
@@ -53,18 +75,44 @@ _ENVIRONMENT = re.compile(
 
 def accounts(text: str, folded: str) -> tuple[str, ...]:
     """Accounts that are mentioned, 12 digits without separators or names, each once, in order."""
-    found = [(match.start(1), match[1]) for match in _ARN_ACCOUNT.finditer(text)]
+    found = [(match.start(), match["arn"] or match["host"]) for match in _WRITTEN_IN.finditer(text)]
     for match in _DIGITS.finditer(text):
-        before = text[: match.start()]
-        if not _GROUP_BEFORE.search(before) and not _OTHER_NUMBER.search(_words_before(before)):
-            found.append((match.start(), re.sub(r"\D", "", match.group())))
+        number = re.sub(r"\D", "", match.group())
+        if _is_account(number, text[: match.start()], text[match.end() :]):
+            found.append((match.start(), number))
     numbers = _unique(number for _, number in sorted(found))
     return numbers or _named_accounts(text, folded)
 
 
-def _words_before(before: str) -> str:
-    """The words right before a number, in the same sentence: they say what kind of number it is."""
-    return re.split(r"[.!?\n,;]", before.casefold())[-1][-24:]
+def _is_account(number: str, before: str, after: str) -> bool:
+    """Whether twelve digits are an account: the nearest word beside them that says what a number is decides."""
+    if _GROUP_BEFORE.search(before):
+        return False
+    left = _OTHER_SENSE.sub(" ", re.split(r"[.!?\n,;]", before.casefold())[-1][-32:])
+    right = re.split(r"[.!?\n,;]", after.casefold())[0][:24]
+    said = _last(_ACCOUNT_NUMBER, left)
+    if said > _last(_OTHER_NUMBER, left):
+        return True
+    following = right[_end(_PARTICLE, right) :]
+    if _ACCOUNT_NUMBER.match(following):
+        return True
+    return not (
+        _last(_OTHER_NUMBER, left) >= 0
+        or _OTHER_NUMBER.match(following)
+        or _COUNTED.match(right)
+        or _MARK.search(before)
+        or _LIKE_ANOTHER.fullmatch(number)
+    )
+
+
+def _last(pattern: re.Pattern[str], text: str) -> int:
+    """Where `pattern` matches last, -1 where it does not."""
+    return max((match.start() for match in pattern.finditer(text)), default=-1)
+
+
+def _end(pattern: re.Pattern[str], text: str) -> int:
+    match = pattern.match(text)
+    return match.end() if match else 0
 
 
 def _named_accounts(text: str, folded: str) -> tuple[str, ...]:
@@ -127,7 +175,7 @@ _NAMES = tuple(
     )
 )
 _ORDINARY = re.compile(
-    r"s3|my|our|the|a|an|in|of|.*\d{4}-\d{2}.*|us-.*|ap-.*|eu-.*|publicly-.*|well-.*|non-.*"
+    r"s3|my|our|the|a|an|in|of|.*\d{4}-\d{2}.*|(?:us|eu|ap|ca|sa|me|af|il|mx|cn)-(?:gov-)?[a-z]+-\d[a-f]?|publicly-.*|well-.*|non-.*"
 )
 
 
@@ -144,6 +192,13 @@ def resource(text: str, folded: str) -> str | None:
         if service := _first(table, folded):
             return service
     return None
+
+
+def without_names(folded: str, resource: str | None) -> str:
+    """The text without the name of its resource: "acme-logs" asks for no logs. Ids and services stay."""
+    if resource is None or not re.search(r"[./:-]", resource) or _ID.fullmatch(resource):
+        return folded
+    return folded.replace(resource.casefold(), " - ")
 
 
 def _first(table: tuple[tuple[str, str], ...], folded: str) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from fairlead.kernel.clock import utc_now
 from fairlead.support.collect import DEFAULT_REGION, Access, Keys, keys_of, session_of
 from fairlead.support.credentials import Offer, empty_home, open_endpoint
+from fairlead.support.held_folders import held_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,6 @@ async def open_own(access: Access) -> AsyncIterator[OwnAccess]:
 
     await keys()  # what is not there is told now, and not by a child
     async with AsyncExitStack() as stack:
-        home = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="fairlead-own-", ignore_cleanup_errors=True)
-        )
+        home = stack.enter_context(held_folder(Path(tempfile.gettempdir()), "fairlead-own-"))
         endpoint = await stack.enter_async_context(open_endpoint(utc_now))
-        yield OwnAccess(access, endpoint.offer(keys), empty_home(Path(home)))
+        yield OwnAccess(access, endpoint.offer(keys), empty_home(home))

@@ -33,6 +33,7 @@ class Session:
     ticket: str
     language: Language
     connection: Connection
+    opened_at: datetime  # when a signed URL proved who it is
     expires_at: datetime
     warn_at: datetime
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # what one client asks is done in its order
@@ -47,9 +48,9 @@ class Session:
         """Everybody who looks at the same ticket."""
         return room_of(self.agent.installation, self.ticket)
 
-    def renew(self, agent: Agent, expires_at: datetime, now: datetime) -> None:
-        """Go on until `expires_at`."""
-        self.agent, self.expires_at, self.warned = agent, expires_at, False
+    def renew(self, agent: Agent, opened_at: datetime, expires_at: datetime, now: datetime) -> None:
+        """Go on until `expires_at`, with what was proved at `opened_at`."""
+        self.agent, self.opened_at, self.expires_at, self.warned = agent, opened_at, expires_at, False
         self.warn_at = warn_at(expires_at, now)
 
 

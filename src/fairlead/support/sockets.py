@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import socketio
@@ -20,7 +21,7 @@ from fairlead.kernel.db import Database
 from fairlead.kernel.errors import FairleadError, Forbidden, Unauthenticated
 from fairlead.kernel.projects.tokens import SigningKey
 from fairlead.kernel.runs import Runs
-from fairlead.support import accounts, history, messages, zendesk
+from fairlead.support import accounts, history, messages, session_ends, zendesk
 from fairlead.support import socket_requests as requests
 from fairlead.support.broadcast import Broadcast, Voice
 from fairlead.support.errors_words import worded
@@ -134,9 +135,26 @@ class Realtime:
             expiring, expired = self._sessions.look(utc_now())
             for session in expiring:
                 await self._emit("session_expiring", {}, session.sid)
-            for session in expired:
+            for session in (*expired, *await self._ended()):
                 telemetry.log.info("support.session_ended", agent=session.agent.actor)
                 await self._server.disconnect(session.sid, namespace=NAMESPACE)
+
+    async def _ended(self) -> list[Session]:
+        """Whose session an administrator ended; none where the database is away, which others will say."""
+        here = list(self._sessions.by_sid.values())
+        if not here:
+            return []
+
+        def look() -> Mapping[tuple[str, str], datetime]:
+            with self._door.database.reading() as connection:
+                return session_ends.ends(connection)
+
+        try:
+            ended = await asyncio.to_thread(look)
+        except Exception as error:  # noqa: BLE001 - the next look comes soon, and nobody else may wait
+            telemetry.log.warning("support.session_ends_unread", error=type(error).__name__)
+            return []
+        return [one for one in here if session_ends.is_ended(one.agent, one.opened_at, ended)]
 
     async def _emit(self, name: str, payload: Mapping[str, Any], to: str) -> None:
         await self._server.emit(name, dict(payload), to=to, namespace=NAMESPACE, ignore_queue=True)
@@ -154,6 +172,7 @@ class Realtime:
             given = messages.parsed(messages.Auth, auth)
             proved = self._proved(given.token)
             self._sessions.check_room_for(proved.agent)
+            await asyncio.to_thread(self._check_not_ended, proved)
         except FairleadError as error:
             telemetry.count("fairlead_support_connections_refused_total", labels={"code": error.code})
             telemetry.log.warning("support.connection_refused", code=error.code)
@@ -166,6 +185,7 @@ class Realtime:
             ticket=given.ticket,
             language=given.locale,
             connection=environ["asgi.scope"][SCOPE_KEY],
+            opened_at=proved.opened_at,
             expires_at=proved.expires_at,
             warn_at=warn_at(proved.expires_at, utc_now()),
         )
@@ -178,6 +198,10 @@ class Realtime:
         proved = zendesk.read_session(self._door.key, token, utc_now())
         self._door.installations.of(proved.agent)
         return proved
+
+    def _check_not_ended(self, proved: zendesk.Session) -> None:
+        with self._door.database.reading() as connection:
+            session_ends.check(connection, proved)
 
     async def _disconnect(self, sid: str, _reason: object = None) -> None:
         session = self._sessions.remove(sid)
@@ -297,7 +321,8 @@ class Realtime:
         if (was.installation, was.user, was.project_id) != (now.installation, now.user, now.project_id):
             self._go(self._server.disconnect(session.sid, namespace=NAMESPACE))  # after the answer
             raise SessionForeign(remedy="Reload the ticket.")
-        session.renew(proved.agent, proved.expires_at, utc_now())
+        await asyncio.to_thread(self._check_not_ended, proved)
+        session.renew(proved.agent, proved.opened_at, proved.expires_at, utc_now())
         await self._greet(session)
 
 

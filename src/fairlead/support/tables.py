@@ -48,6 +48,15 @@ used_tokens = sa.Table(
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Index("ix_support_used_tokens_expires_at", "expires_at"),
 )
+# Up to when what agents proved counts no more; without a row, tokens say it themselves.
+session_ends = sa.Table(
+    "support_session_ends",
+    metadata,
+    sa.Column("installation", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.String(64), primary_key=True),
+    sa.Column("ended_at", UtcDateTime, nullable=False),
+    sa.Column("ended_by", sa.String(200), nullable=False),
+)
 # Runs of this capability by the ticket that they belong to; what happened in one is its run's events.
 jobs = sa.Table(
     "support_jobs",

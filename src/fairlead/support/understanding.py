@@ -8,11 +8,14 @@ from datetime import datetime
 
 from fairlead.support import mentions
 from fairlead.support.intents import Scores, score
-from fairlead.support.language import checked, folded, language_of, without_orders
+from fairlead.support.language import checked, folded, language_of, terms, without_orders
 from fairlead.support.model import Intent, Language, Period, Slots, Understanding
 from fairlead.support.periods import Reading, find_period
 
 UNSURE = 0.35
+_BOTH = terms("both | 둘 ?다 | 둘 ?모두")
+_CLEAR = 3.0  # points: by itself enough to be what is wanted
+_LITTLE = 1.0  # points: "show" alone says nothing
 
 _QUESTIONS: dict[str, tuple[str, str]] = {
     "accounts": (
@@ -34,6 +37,10 @@ _QUESTIONS: dict[str, tuple[str, str]] = {
     "future": (
         "말씀하신 기간({})은 아직 오지 않았습니다. 어느 기간을 볼까요?",
         "That period ({}) has not begun yet. Which period do you mean?",
+    ),
+    "endless": (
+        "'{}' 이전이라면 언제부터 볼까요?",
+        "Before '{}': from when on should I look?",
     ),
     "months": (
         "월간 보고서는 한 달 단위입니다. {}부터의 기간 중 어느 달로 만들까요?",
@@ -64,6 +71,7 @@ _INTENT_NAMES: dict[Intent, tuple[str, str]] = {
     Intent.GENERAL: ("AWS에 대한 설명", "an explanation about AWS"),
 }
 _MOST_DAYS_IN_A_MONTH = 31
+_ABOUT_A_TIME = frozenset({Intent.API_ACTIVITY, Intent.MONITORING, Intent.MONTHLY_REPORT})
 
 
 def _ask(question: str, language: Language, value: str = "") -> str:
@@ -79,10 +87,9 @@ def understand(text: str, now: datetime) -> Understanding:
     language = language_of(readable)
     asked = without_orders(readable)
     lowered = folded(asked)
-    reading = find_period(lowered, now.replace(microsecond=0))
     accounts, regions = mentions.accounts(asked, lowered), mentions.regions(lowered)
+    reading = find_period(_without(lowered, accounts), now.replace(microsecond=0))
     written = mentions.events(asked)
-    described = mentions.described_event(lowered)
     slots = Slots(
         account=accounts[0] if len(accounts) == 1 else None,
         region=regions[0] if len(regions) == 1 else None,
@@ -91,18 +98,31 @@ def understand(text: str, now: datetime) -> Understanding:
         event=written[0] if len(written) == 1 else None,
         metric=mentions.metric(asked, lowered),
     )
-    scores = score(lowered, slots, written_event=bool(written), described_event=bool(described))
+    plain = mentions.without_names(lowered, slots.resource)
+    described = mentions.described_event(plain)
+    scores = score(plain, slots, written_event=bool(written), described_event=bool(described))
     intent = scores.ranked[0] if any(scores.points.values()) else Intent.GENERAL
     slots = _only_what_the_intent_takes(slots, intent, described if not written else None)
+    if intent not in _ABOUT_A_TIME and (reading.future or reading.endless):
+        # "before next week's audit" says why, and not from when to when.
+        slots, reading = replace(slots, period=None), Reading()
     several = {"accounts": accounts, "regions": regions, "events": written}
+    both = _BOTH.search(lowered) is not None
     bare = len(lowered.split()) <= 3 and not (slots.metric or slots.resource or slots.account)
     return Understanding(
         intent=intent,
         confidence=scores.confidence,
         slots=slots,
         clarify=_clarify_mentions(several, reading, language)
-        or _clarify_intent(intent, scores, slots, language, bare=bare),
+        or _clarify_intent(intent, scores, slots, language, bare=bare, both=both),
     )
+
+
+def _without(folded: str, accounts: tuple[str, ...]) -> str:
+    """The text without numbers of accounts, which may look like dates."""
+    for account in accounts:
+        folded = folded.replace(account, " ") if account.isdigit() else folded
+    return folded
 
 
 def _only_what_the_intent_takes(slots: Slots, intent: Intent, described: str | None) -> Slots:
@@ -123,6 +143,8 @@ def _clarify_mentions(
             return _ask(what, language, ", ".join(mentioned[:5]))
     if reading.impossible:
         return _ask("impossible", language, reading.impossible[:40])
+    if reading.endless:
+        return _ask("endless", language, reading.endless[:40])
     if reading.period and reading.future:
         return _ask("future", language, f"{reading.period.start:%Y-%m-%d %H:%M}")
     return None
@@ -133,13 +155,14 @@ def _longer_than_a_month(period: Period) -> bool:
 
 
 def _clarify_intent(
-    intent: Intent, scores: Scores, slots: Slots, language: Language, *, bare: bool
+    intent: Intent, scores: Scores, slots: Slots, language: Language, *, bare: bool, both: bool
 ) -> str | None:
     """A question about what is wanted, or about the one thing without which it cannot be done."""
-    if scores.tied:
+    if scores.tied or (both and scores.points[scores.ranked[1]] >= _CLEAR):
         names = [_INTENT_NAMES[found][0 if language is Language.KOREAN else 1] for found in scores.ranked[:2]]
         return _ask("tie", language, (", " if language is Language.KOREAN else " or ").join(names))
-    if scores.confidence < UNSURE:
+    little = scores.points[intent] <= _LITTLE and not (slots.resource or slots.metric or slots.event)
+    if scores.confidence < UNSURE or little:
         return _ask("what", language)
     if intent is Intent.MONTHLY_REPORT and slots.period and _longer_than_a_month(slots.period):
         return _ask("months", language, f"{slots.period.start:%Y-%m}")

@@ -17,30 +17,30 @@ REGIONS: tuple[tuple[str, str], ...] = (
     ("ca-central-1", "canada central | montreal | canada | 캐나다 중부 | 몬트리올 | 캐나다"),
     ("ca-west-1", "calgary | 캘거리"),
     ("mx-central-1", "mexico | 멕시코"),
-    ("sa-east-1", "s[aã]o paulo | 상파울루 | 상파울로"),
+    ("sa-east-1", "s[aã]o paulo | brazil | 상파울루 | 상파울로 | 브라질"),
     ("eu-west-1", "ireland | dublin | 아일랜드 | 더블린"),
-    ("eu-west-2", "london | 런던"),
-    ("eu-west-3", "paris | 파리"),
-    ("eu-central-1", "frankfurt | 프랑크푸르트"),
-    ("eu-central-2", "zurich | zürich | 취리히"),
-    ("eu-north-1", "stockholm | 스톡홀름"),
-    ("eu-south-1", "milan | 밀라노"),
+    ("eu-west-2", "london | 런던 | 영국 ?리전"),
+    ("eu-west-3", "paris | 파리 | 프랑스 ?리전"),
+    ("eu-central-1", "frankfurt | germany | 프랑크푸르트 | 독일"),
+    ("eu-central-2", "zurich | zürich | switzerland | 취리히 | 스위스"),
+    ("eu-north-1", "stockholm | sweden | 스톡홀름 | 스웨덴"),
+    ("eu-south-1", "milan | italy | 밀라노 | 이탈리아"),
     ("eu-south-2", "spain | 스페인"),
-    ("af-south-1", "cape town | 케이프타운"),
+    ("af-south-1", "cape town | south africa | 케이프타운 | 남아공 | 남아프리카"),
     ("me-south-1", "bahrain | 바레인"),
     ("me-central-1", "uae | dubai | 두바이 | 아랍에미리트"),
-    ("il-central-1", "tel aviv | 텔아비브"),
-    ("ap-northeast-1", "tokyo | 도쿄 | 동경"),
-    ("ap-northeast-2", "seoul | 서울"),
-    ("ap-northeast-3", "osaka | 오사카"),
+    ("il-central-1", "tel aviv | israel | 텔아비브 | 이스라엘"),
+    ("ap-northeast-1", "tokyo | 도쿄 | 동경 | 일본 ?리전 | japan regions?"),
+    ("ap-northeast-2", "seoul | korea region | 서울 | (?:한국|국내) ?리전"),
+    ("ap-northeast-3", "osaka | 오사카 | 일본 ?리전 | japan regions?"),
     ("ap-southeast-1", "singapore | 싱가포르"),
-    ("ap-southeast-2", "sydney | 시드니"),
-    ("ap-southeast-3", "jakarta | 자카르타"),
-    ("ap-southeast-4", "melbourne | 멜버른"),
+    ("ap-southeast-2", "sydney | 시드니 | 호주 ?리전 | australia regions?"),
+    ("ap-southeast-3", "jakarta | indonesia | 자카르타 | 인도네시아"),
+    ("ap-southeast-4", "melbourne | 멜버른 | 호주 ?리전 | australia regions?"),
     ("ap-southeast-5", "malaysia | kuala lumpur | 말레이시아 | 쿠알라룸푸르"),
     ("ap-southeast-7", "thailand | bangkok | 태국 | 방콕"),
-    ("ap-south-1", "mumbai | 뭄바이"),
-    ("ap-south-2", "hyderabad | 하이데라바드"),
+    ("ap-south-1", "mumbai | 뭄바이 | 인도 ?리전 | india regions?"),
+    ("ap-south-2", "hyderabad | 하이데라바드 | 인도 ?리전 | india regions?"),
     ("ap-east-1", "hong kong | 홍콩"),
     ("ap-east-2", "taipei | taiwan | 타이베이 | 대만"),
 )
@@ -58,7 +58,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("ecs", "ecs | fargate | 파게이트"),
     ("eks", "eks | kubernetes | k8s | 쿠버네티스"),
     ("ecr", "ecr | container registry"),
-    ("vpc", "vpcs? | subnets? | nat gateways? | 서브넷"),
+    ("vpc", "vpcs? | subnets? | (?:nat|internet) gateways? | 서브넷"),
     ("iam", "iam"),
     ("kms", "kms"),
     ("acm", "acm | certificates? | 인증서"),
@@ -84,14 +84,12 @@ WEAK_SERVICES: tuple[tuple[str, str], ...] = (
 )
 
 _CREATED = "creat* | add(?:ed|s)? | new | 생성 | 만들 | 만든 | 추가"
-_DELETED = (
-    "delet* | remov* | destroy* | dropp* | 삭제 | 지웠 | 지운 | 지우 | 제거 | 없앴 | 없앤 | 날렸 | 날린"
-)
+_DELETED = "delet* | remov* | destroy* | dropp* | kill* | 삭제 | 지웠 | 지운 | 지우 | 제거 | 없앴 | 없앤 | 날렸 | 날린"
 _CHANGED = (
     "chang* | modif* | updat* | edit* | alter* | 변경 | 수정 | 바꿨 | 바꾼 | 바뀌 | 바뀐 | 업데이트 | 고쳤"
 )
-_STOPPED = "stopp* | stop | shut ?down | 중지 | 정지 | 멈췄 | 멈춘 | 껐 | 끈"
-_STARTED = "start* | 시작 | 기동 | 켰 | 켠"
+_STOPPED = "stopp* | stop | shut ?down | 중지 | 정지 | 멈췄 | 멈춘 | 껐 | 끈 | 꺼버 | 꺼 버"
+_STARTED = "start* | (?<!재)시작 | 기동 | 켰 | 켠"
 _OPENED = "open* | allow* | authoriz* | expos* | public | 열었 | 열어 | 열린 | 열려 | 연 사람 | 오픈 | 개방 | 허용 | 공개 | 뚫은 | 뚫었"
 _DISABLED = "disabl* | stopp* | turn(?:ed)? off | switched off | 껐 | 끈 | 끄 | 비활성 | 중지 | 해제"
 
@@ -106,8 +104,12 @@ EVENT_PHRASES: tuple[tuple[str, str, str], ...] = (
     ),
     ("StopLogging", "cloud ?trail | trail | logging | 클라우드 ?트레일 | 로깅", _DISABLED),
     ("DeleteTrail", "cloud ?trail | trail | 클라우드 ?트레일", _DELETED),
-    ("PutBucketPolicy", "bucket polic* | 버킷 정책", _CHANGED + " | " + _CREATED),
-    ("DeleteBucketPolicy", "bucket polic* | 버킷 정책", _DELETED),
+    (
+        "PutBucketPolicy",
+        "buckets?[a-z0-9. -]* polic* | polic[a-z]* (?:of|on|for) (?:the )?(?:[a-z0-9.-]+ )?bucket | 버킷[가-힣a-z0-9. -]{0,70} ?정책",
+        _CHANGED + " | " + _CREATED,
+    ),
+    ("DeleteBucketPolicy", "buckets?[a-z0-9. -]* polic* | 버킷[가-힣a-z0-9. -]{0,70} ?정책", _DELETED),
     ("PutBucketPolicy", "buckets? | 버킷", "public | 공개"),
     ("DeleteBucket", "buckets? | 버킷", _DELETED),
     ("CreateBucket", "buckets? | 버킷", _CREATED),
@@ -139,9 +141,42 @@ EVENT_PHRASES: tuple[tuple[str, str, str], ...] = (
     ),
     ("DeleteRole", "roles? | 역할", _DELETED),
     ("CreateRole", "roles? | 역할", _CREATED),
+    ("AssumeRole", "roles? | 역할", "assum* | 위임 | 전환 | 맡은 | 맡았"),
+    ("PutUserPolicy", "user polic* | inline polic* | 인라인 정책", "put | add* | 추가 | 넣은 | 넣었"),
+    ("DeletePolicy", "iam polic* | managed polic* | iam 정책", _DELETED),
+    ("ChangePassword", "passwords? | 비밀번호 | 패스워드", _CHANGED + " | reset*"),
+    ("DeleteKeyPair", "key ?pairs? | 키 ?페어", _DELETED),
+    ("CreateKeyPair", "key ?pairs? | 키 ?페어", _CREATED),
+    (
+        "GetSecretValue",
+        "secrets? | 시크릿 | 보안 암호",
+        "read | retriev* | access* | fetch* | 조회 | 읽 | 꺼낸",
+    ),
+    ("DeleteSecret", "secrets? | 시크릿 | 보안 암호", _DELETED),
+    (
+        "PutPublicAccessBlock",
+        "public access block | block public access | 퍼블릭 액세스 차단",
+        _CHANGED + " | " + _DISABLED,
+    ),
+    ("DeleteStack", "stacks? | cloudformation | 스택 | 클라우드 ?포메이션", _DELETED),
+    ("UpdateStack", "stacks? | cloudformation | 스택 | 클라우드 ?포메이션", _CHANGED),
+    ("CreateStack", "stacks? | cloudformation | 스택 | 클라우드 ?포메이션", _CREATED),
+    ("DeleteLoadBalancer", "load balancers? | alb | nlb | elb | 로드 ?[밸발]런서", _DELETED),
+    ("CreateLoadBalancer", "load balancers? | alb | nlb | elb | 로드 ?[밸발]런서", _CREATED),
+    (
+        "ChangeResourceRecordSets",
+        "route ?53 | dns | record sets? | hosted zones? | 라우트 ?53 | 레코드 | 호스팅 영역",
+        _CHANGED + " | " + _CREATED + " | " + _DELETED,
+    ),
+    ("DeleteLogGroup", "log groups? | 로그 ?그룹", _DELETED),
+    ("DeleteCluster", "clusters? | eks | ecs | 클러스터", _DELETED),
+    ("CreateDBSnapshot", "db snapshots? | rds snapshots? | rds 스냅샷 | db 스냅샷", _CREATED),
     ("DeleteDBSnapshot", "db snapshots? | rds snapshots? | rds 스냅샷 | db 스냅샷", _DELETED),
     ("DeleteSnapshot", "snapshots? | 스냅샷", _DELETED),
+    ("CreateSnapshot", "snapshots? | 스냅샷", _CREATED),
+    ("DeregisterImage", "amis? | machine images?", _DELETED + " | deregister*"),
     ("DeleteDBInstance", "rds | databases? | db | db instances? | 데이터베이스 | 디비", _DELETED),
+    ("StartDBInstance", "rds | databases? | db | 데이터베이스 | 디비", _STARTED),
     ("StopDBInstance", "rds | databases? | db | 데이터베이스 | 디비", _STOPPED),
     (
         "RebootDBInstance",
@@ -151,13 +186,35 @@ EVENT_PHRASES: tuple[tuple[str, str, str], ...] = (
     ("ModifyDBInstance", "rds | databases? | db | 데이터베이스 | 디비", _CHANGED),
     ("CreateDBInstance", "rds | databases? | db | 데이터베이스 | 디비", _CREATED),
     ("DeleteTable", "dynamo ?db | tables? | 테이블 | 다이나모 ?디비", _DELETED),
+    ("CreateTable", "dynamo ?db | tables? | 테이블 | 다이나모 ?디비", _CREATED),
     ("DeleteFunction", "lambdas? | functions? | 람다 | 함수", _DELETED),
+    (
+        "UpdateFunctionConfiguration",
+        "(?:lambda|function)s?[a-z ]* (?:config*|settings?|timeout|memory|environment) | (?:람다|함수) ?(?:의 )?(?:설정|구성|메모리|환경)",
+        _CHANGED,
+    ),
     ("UpdateFunctionCode", "lambdas? | functions? | 람다 | 함수", _CHANGED + " | deploy* | 배포"),
     ("CreateFunction", "lambdas? | functions? | 람다 | 함수", _CREATED),
     ("DeleteAlarms", "alarms? | 알람 | 경보", _DELETED),
+    ("DetachVolume", "volumes? | ebs | vol-[0-9a-f]{8,17} | 볼륨", "detach* | 분리 | 떼"),
+    ("AttachVolume", "volumes? | ebs | vol-[0-9a-f]{8,17} | 볼륨", "attach* | 연결 | 붙"),
+    (
+        "ModifyVolume",
+        "volumes? | ebs | vol-[0-9a-f]{8,17} | 볼륨",
+        _CHANGED + " | resiz* | enlarg* | extend* | 늘[렸린] | 키[웠운]",
+    ),
     ("DeleteVolume", "volumes? | ebs | vol-[0-9a-f]{8,17} | 볼륨", _DELETED),
     ("CreateVolume", "volumes? | ebs | 볼륨", _CREATED),
     ("DeleteVpc", "vpcs?", _DELETED),
+    ("CreateVpc", "vpcs?", _CREATED),
+    ("DeleteSubnet", "subnets? | 서브넷", _DELETED),
+    ("DeleteRoute", "routes? | 라우트 | 라우팅", _DELETED),
+    ("ReleaseAddress", "elastic ips? | eips? | 탄력적 ip", _DELETED + " | releas* | 해제 | 반납"),
+    (
+        "ModifyInstanceAttribute",
+        "instance (?:type|attribute)s? | 인스턴스 ?(?:유형|타입|속성)",
+        _CHANGED + " | resiz*",
+    ),
     ("DeleteUser", "users? | 사용자 | 유저", _DELETED),
     ("CreateUser", "users? | 사용자 | 유저", _CREATED),
     (
@@ -199,13 +256,13 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("FreeableMemory", "freeable ?memory | free memory | 여유 메모리 | 남은 메모리"),
     (
         "DatabaseConnections",
-        "database ?connections? | db ?connections? | connection count | 커넥션 | db 연결 | 접속자 수",
+        "database ?connections? | (?:db|rds|aurora) ?connections? | connection count | 커넥션 | db 연결 | 접속자 수",
     ),
     ("ReadLatency", "read ?latency | 읽기 지연"),
     ("WriteLatency", "write ?latency | 쓰기 지연"),
     ("ReplicaLag", "replica ?lag | replication (?:lag|delay) | 복제 지연"),
     ("HTTPCode_Target_5XX_Count", "httpcode_target_5xx_count | target 5xx"),
-    ("HTTPCode_ELB_5XX_Count", "httpcode_elb_5xx_count | 5xx* | 50[234] errors? | 50[234] 에러"),
+    ("HTTPCode_ELB_5XX_Count", "httpcode_elb_5xx_count | 5xx* | 50[234]s | 50[234] errors? | 50[234] 에러"),
     ("HTTPCode_ELB_4XX_Count", "httpcode_elb_4xx_count | 4xx*"),
     (
         "UnHealthyHostCount",
@@ -223,7 +280,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     (
         "ApproximateNumberOfMessagesVisible",
         "approximatenumberofmessagesvisible | messages? (?:are )?(?:waiting|visible|in)"
-        " | queue (?:depth|length|backlog) | 쌓인 메시지 | 메시지가? [가-힣 ]*쌓 | 대기열 길이 | 메시지 ?수",
+        " | queue (?:depth|length|backlog) | 쌓인 메시지 | 밀린 메시지 | 메시지[가는도]? ?[가-힣 ]*(?:밀려|밀렸|적체) | 메시지가? [가-힣 ]*쌓 | 대기열 길이 | 메시지 ?수",
     ),
     ("CacheHitRate", "cache ?hit ?rate | hit (?:rate|ratio) | 적중률 | 히트율"),
     (
@@ -237,9 +294,20 @@ METRICS: tuple[tuple[str, str], ...] = (
     ),
     ("BucketSizeBytes", "bucket ?size ?bytes | bucket size | 버킷 (?:크기|용량)"),
     ("EstimatedCharges", "estimated ?charges | 예상 요금"),
+    ("HealthyHostCount", "(?<!un)healthy ?host ?count"),
+    ("VolumeReadOps", "volume ?read ?ops | read iops | 읽기 iops"),
+    ("VolumeWriteOps", "volume ?write ?ops | write iops | 쓰기 iops"),
+    ("VolumeQueueLength", "volume ?queue ?length | disk queue"),
+    ("SwapUsage", "swap ?usage | swap | 스왑"),
+    ("NetworkPacketsIn", "network ?packets ?in"),
+    ("NetworkPacketsOut", "network ?packets ?out"),
+    ("IncomingLogEvents", "incoming ?log ?events"),
+    ("IncomingBytes", "incoming ?bytes"),
+    ("NumberOfObjects", "number ?of ?objects | object count | 객체 ?수"),
+    ("ActiveConnectionCount", "active ?connection ?count | active connections"),
     (
         "Errors",
-        "error counts? | error rates? | errors? of (?:the |our )?(?:lambda|function)s? | lambda errors? | function errors?"
+        "(?:lambda|function)s? [^.!?]{0,40}errors?(?! logs?) | error counts? | error rates? | errors? of (?:the |our )?(?:lambda|function)s? | lambda errors? | function errors?"
         " | (?:람다|함수) (?:에러|오류) | 에러 ?(?:개수|수|율|건수) | 오류 ?(?:개수|수|율|건수)",
     ),
 )
@@ -255,14 +323,30 @@ TIME_ZONES: tuple[tuple[str, str], ...] = (
         "Asia/Seoul",
         "kst | korea(?:n)? (?:standard )?time | seoul time | 한국 ?(?:표준)? ?시간?? ?기준 | 한국 ?시간 | 한국 표준시 | 서울 시간",
     ),
-    ("Asia/Tokyo", "jst | japan time | tokyo time | 일본 시간 | 도쿄 시간"),
-    ("America/Los_Angeles", "pst | pdt | pacific time | 태평양 표준시 | 태평양 시간"),
-    ("America/New_York", "est | edt | eastern time | 동부 표준시 | 동부 시간"),
-    ("America/Chicago", "cst | cdt | central time"),
-    ("America/Denver", "mst | mdt | mountain time"),
-    ("Europe/Berlin", "cet | cest | 중부 유럽 시간"),
-    ("Europe/London", "bst | london time | 런던 시간"),
+    ("Asia/Tokyo", "jst | japan(?:ese)? (?:standard )?time | tokyo time | 일본 ?(?:표준)?시간 | 도쿄 ?시간"),
+    (
+        "America/Los_Angeles",
+        "pst | pdt | pacific (?:standard |daylight )?time | (?:los angeles|la|seattle|san francisco|california) time | (?:la|엘에이|로스앤젤레스|시애틀|샌프란시스코) ?시간 | 태평양 표준시 | 태평양 시간",
+    ),
+    (
+        "America/New_York",
+        "est | edt | eastern (?:standard |daylight )?time | (?:new york|nyc|boston|washington) time | (?:뉴욕|보스턴|워싱턴) ?시간 | 동부 표준시 | 동부 시간",
+    ),
+    (
+        "America/Chicago",
+        "cst | cdt | central (?:standard |daylight )?time | (?:chicago|dallas|texas) time | 시카고 ?시간 | 미국 중부 시간",
+    ),
+    ("America/Denver", "mst | mdt | mountain (?:standard |daylight )?time | denver time"),
+    ("Europe/Paris", "paris time | french time | 파리 ?시간"),
+    (
+        "Europe/Berlin",
+        "cet | cest | (?:berlin|frankfurt|german) time | (?:베를린|프랑크푸르트|독일) ?시간 | 중부 유럽 시간",
+    ),
+    ("Europe/London", "bst | (?:london|uk|british) time | (?:런던|영국) ?시간"),
     ("Asia/Singapore", "sgt | singapore time | 싱가포르 시간"),
-    ("Asia/Kolkata", "ist | india time | 인도 시간"),
+    ("Asia/Kolkata", "ist | india(?:n)? (?:standard )?time | mumbai time | (?:인도|뭄바이) ?시간"),
+    ("Asia/Shanghai", "(?:china|beijing|shanghai) time | (?:중국|베이징|상하이) ?시간"),
+    ("Asia/Dubai", "dubai time | 두바이 ?시간"),
+    ("America/Sao_Paulo", "s[aã]o paulo time | 상파울루 ?시간"),
     ("Australia/Sydney", "aest | aedt | sydney time | 시드니 시간"),
 )

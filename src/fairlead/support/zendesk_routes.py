@@ -17,10 +17,11 @@ from fairlead.kernel import audit, telemetry
 from fairlead.kernel.clock import iso, utc_now
 from fairlead.kernel.errors import FairleadError, Unauthenticated
 from fairlead.kernel.http import RouteNotFound
-from fairlead.support import accounts
+from fairlead.support import accounts, session_ends
 from fairlead.support.account_schemas import RenewIn, TicketAccountIn, ZendeskId
 from fairlead.support.accounts import require_role, role_of
-from fairlead.support.door import Bearer, SupportDoor, agent_of
+from fairlead.support.door import Bearer, SupportDoor, calling_agent
+from fairlead.support.http_words import WordedRoute
 from fairlead.support.model import Agent, AgentRole, Customer
 from fairlead.support.zendesk import (
     Vouched,
@@ -80,7 +81,7 @@ class _File:
 
 def router(door: SupportDoor) -> APIRouter:
     """The routes, bound to the opened parts."""
-    routes = APIRouter(prefix="/support/zendesk", tags=["support"])
+    routes = APIRouter(route_class=WordedRoute, prefix="/support/zendesk", tags=["support"])
     _page_routes(routes, door)
     _file_routes(routes, door)
     _session_routes(routes, door)
@@ -242,6 +243,7 @@ def _session_routes(routes: APIRouter, door: SupportDoor) -> None:
 
         def current() -> Agent:
             with door.database.reading() as conn:
+                session_ends.check(conn, old)
                 return _agent(conn, old.agent.installation, old.agent.user, old.agent.project_id)
 
         agent = await asyncio.to_thread(current)
@@ -256,13 +258,13 @@ def _session_routes(routes: APIRouter, door: SupportDoor) -> None:
 def _ticket_routes(routes: APIRouter, door: SupportDoor) -> None:
     @routes.get("/tickets/{ticket}/account", summary="The account of a ticket, and what a lead may choose")
     async def ticket_account(ticket: ZendeskId, credentials: Bearer) -> dict[str, Any]:
-        agent = agent_of(door, credentials)
+        agent = await calling_agent(door, credentials)
         organization = await door.directory.organization_of(door.installations.of(agent), ticket)
         return await asyncio.to_thread(_choices, door, agent, ticket, organization)
 
     @routes.put("/tickets/{ticket}/account", status_code=204, summary="Choose the account of a ticket")
     async def choose_account(ticket: ZendeskId, body: TicketAccountIn, credentials: Bearer) -> None:
-        agent = agent_of(door, credentials)
+        agent = await calling_agent(door, credentials)
         await accounts.choose(
             door.database,
             door.directory,

@@ -105,6 +105,8 @@ def read(service: str, region: str, odd: dict[str, Any]) -> tuple[Results, int]:
     print(f"\x1b[1;37;43mPREPARING\x1b[0m -- \x1b[1;31;43m{service.upper()}::{region}\x1b[0m")
     print(f"... \x1b[1;37;44m(Bucket)\x1b[0m - \x1b[1;37;45m{service}\x1b[0m")
     time.sleep(odd.get("after_s", 0))
+    while "after" in odd and not Path(odd["after"]).exists():
+        time.sleep(0.02)
     if "kill" in odd:
         os.killpg(0, signal.SIGKILL)
     if "raise" in odd:

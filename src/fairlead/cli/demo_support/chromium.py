@@ -20,7 +20,7 @@ from typing import Any
 
 from fairlead.kernel.errors import FairleadError
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--headless=new",
@@ -301,4 +301,11 @@ def running_chromium(executable: str, *, folder: Path | None = None) -> Iterator
             os.close(read_here)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its own session: the browser and its helpers
-            process.wait(timeout=10)
+            process.wait(timeout=DEADLINE_S)
+            _remove_socket(Path(profile))
+
+
+def _remove_socket(profile: Path) -> None:
+    """Remove the folder that the browser makes beside its profile and leaves where it is killed."""
+    with suppress(OSError):
+        shutil.rmtree((profile / "SingletonSocket").readlink().parent)

@@ -39,7 +39,7 @@ def tell(data_dir: Path, toolenvs: Path, *, as_json: bool) -> None:
     """The demo, from an empty folder to the table of timings. Raises DemoFailed."""
     telemetry.configure(level="warning", form="text")
     times, began = Times(), time.perf_counter()
-    _emptied(data_dir)
+    fresh(data_dir)
     story = Story(data_dir.absolute(), toolenvs.absolute(), times, quiet=as_json)
     with ExitStack() as stack:
         try:
@@ -64,18 +64,6 @@ def tell(data_dir: Path, toolenvs: Path, *, as_json: bool) -> None:
             "pictures": [str(path) for path in story.pictures],
         }
     )
-
-
-def _emptied(data_dir: Path) -> None:
-    # After a kill -9 processes of the last demo may still be writing for a second.
-    for _ in range(20):
-        try:
-            fresh(data_dir)
-        except OSError:
-            time.sleep(0.25)  # noqa: TID251 - nothing tells when they end
-        else:
-            return
-    fresh(data_dir)
 
 
 class Story:

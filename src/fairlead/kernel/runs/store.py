@@ -254,6 +254,12 @@ def cancel_requested(connection: sa.Connection, run_id: str) -> bool:
     return connection.execute(statement).scalar() is not None
 
 
+def cancel_requested_of(connection: sa.Connection, run_ids: Collection[str]) -> set[str]:
+    """Those of the runs that somebody asked to stop."""
+    statement = sa.select(runs.c.id).where(runs.c.cancel_requested_at.is_not(None), runs.c.id.in_(run_ids))
+    return set(connection.execute(statement).scalars())
+
+
 _FINAL_EVENT = {
     RunStatus.SUCCEEDED: model.SUCCEEDED,
     RunStatus.FAILED: model.FAILED,

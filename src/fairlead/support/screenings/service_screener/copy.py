@@ -4,8 +4,6 @@ Copied and not linked: what it opens for writing would be written in the checkou
 """
 
 import asyncio
-import fcntl
-import os
 import shutil
 import tempfile
 import threading
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.kernel.errors import FairleadError
+from fairlead.support import held_folders
 
 PREFIX = "fairlead-service-screener-"
 NEEDED = ("main.py", "services", "utils", "constants.py")
@@ -53,27 +52,16 @@ async def private_copy(folder: Path, work_dir: Path | None) -> AsyncIterator[Pat
     Copies that a killed process left behind are removed first.
     """
     root = Path(work_dir or tempfile.gettempdir())
-    await asyncio.to_thread(_sweep, root)
-    (place, held), given_up = _made(root), threading.Event()
-    copying = asyncio.create_task(asyncio.to_thread(_copy, folder, place, given_up))
+    await asyncio.to_thread(held_folders.sweep, root, PREFIX)
+    held, given_up = held_folders.hold(root, PREFIX), threading.Event()
+    copying = asyncio.create_task(asyncio.to_thread(_copy, folder, held.path, given_up))
     try:
         await asyncio.shield(copying)
-        yield place
+        yield held.path
     finally:
         given_up.set()  # a copy that is still being made ends where it is
         await asyncio.wait((copying,))
-        await asyncio.to_thread(_remove, place, held)
-
-
-def _made(root: Path) -> tuple[Path, int]:
-    """A new folder and the lock that keeps it from being swept."""
-    while True:
-        place = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-        held = os.open(place / ".held", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(held, fcntl.LOCK_SH)
-        if (place / ".held").exists():  # else somebody swept it before it was locked
-            return place, held
-        os.close(held)
+        await asyncio.to_thread(held.remove)
 
 
 def _copy(folder: Path, place: Path, given_up: threading.Event) -> None:
@@ -91,23 +79,3 @@ def _copy(folder: Path, place: Path, given_up: threading.Event) -> None:
 def _ignored(folder: str, names: list[str]) -> set[str]:
     results = {name for name in names if name.isnumeric()} if Path(folder).name == "aws" else set()
     return set(LEFT_OUT(folder, names)) | results
-
-
-def _remove(place: Path, held: int) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    os.close(held)
-
-
-def _sweep(root: Path) -> None:
-    for place in root.glob(f"{PREFIX}*"):
-        try:
-            held = os.open(place / ".held", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # being made, or of somebody else
-            continue
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(place, ignore_errors=True)
-        except BlockingIOError:
-            pass  # in use
-        finally:
-            os.close(held)

@@ -141,16 +141,28 @@ class ServiceScreenerScreening:
 
 @dataclass(slots=True)
 class Harvest:
-    """Takes what lies in the folder of results, service by service."""
+    """Takes what lies in the folder of results, service by service.
+
+    A file is seen at once, while lines take their way through a pipe. So results are taken when they are seen
+    for the second time: then all is heard that was said before they were written, and what was refused does
+    not look as if it had been read.
+    """
 
     reading: Reading
     folder: Path
     put: Put
     found: bool = False
+    moved: bool = False  # a line told something since the last look
+    _seen: frozenset[str] = frozenset()  # services with results at the last look
 
     async def look(self, *, last: bool = False) -> None:
         """Hand over what has come. `last`: nothing that is being written can become whole any more."""
-        for service in self.ended():
+        if self.moved:
+            self.moved = False
+            await self.put(Mark.PROGRESS)
+        ended = self.ended()
+        due, self._seen = [name for name in ended if last or name in self._seen], frozenset(ended)
+        for service in due:
             taken = await asyncio.to_thread(self._read, service)
             if taken is None and not last:
                 continue
@@ -168,7 +180,7 @@ class Harvest:
     def keep(self) -> None:
         """At the end before the end: what lies there goes to the stream's end."""
         for service in self.ended():
-            if taken := self._read(service):
+            if service in self._seen and (taken := self._read(service)):
                 self.reading.course.left += self.taken(service, taken)[0]
 
     def ended(self) -> list[str]:
@@ -226,10 +238,10 @@ async def _follow(program: Program, harvest: Harvest) -> int | None:
 
 
 async def _listen(program: Program, harvest: Harvest) -> None:
+    """Hear everything that has come before anything else is done: waits for nothing but lines."""
     reading = harvest.reading
     async for line in program.lines():
-        if reading.hear(line):
-            await harvest.put(Mark.PROGRESS)
+        harvest.moved |= reading.hear(line)
         if reading.account not in (None, reading.plan.account):
             raise wrong_account(str(reading.account), reading.plan.account)
 

@@ -5,6 +5,7 @@
 It ends with all it started where standard input ends: whoever started it is gone then.
 """
 
+import io
 import os
 import runpy
 import signal
@@ -44,6 +45,9 @@ def _watch_calls(guard_file: str) -> None:
 def main() -> None:
     """main.py as if it had been started itself."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Its processes write to one pipe: a line and its end in one piece, or they end up within each other.
+        sys.stdout.reconfigure(line_buffering=True, write_through=False)
     _watch_calls(sys.argv[1])
     folder = Path.cwd()
     sys.path.insert(0, str(folder))  # its modules lie there
