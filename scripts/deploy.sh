@@ -27,8 +27,9 @@ target_of() { if [ -L "$root/$1" ]; then basename "$(readlink "$root/$1")"; fi; 
 # Moves a link in one step: whoever starts meanwhile finds the old release or the new one.
 point() { ln -sfn "releases/$2" "$root/.$1.new" && mv -Tf "$root/.$1.new" "$root/$1"; }
 
+# Whether what runs becomes healthy within so many seconds.
 healthy() {
-  local deadline=$((SECONDS + health_s))
+  local deadline=$((SECONDS + $1))
   until "$root/current/.venv/bin/python" - "$health_url" <<'PYTHON' 2>/dev/null
 import json, sys, urllib.request
 # "degraded" answers with 200 too: without a worker nothing would be done.
@@ -48,7 +49,7 @@ switch_to() {
   before=$(target_of current)
   point current "$wanted"
   restart
-  if healthy; then
+  if healthy "$health_s"; then
     if [ -n "$before" ] && [ "$before" != "$wanted" ]; then point previous "$before"; fi
     say "$wanted is in service and healthy"
     return
@@ -59,7 +60,8 @@ switch_to() {
   say "$wanted is not healthy after $health_s s; back to $before" >&2
   point current "$before"
   restart
-  healthy || fail "$before is not healthy either. See: journalctl -u 'fairlead-*' -n 100"
+  # It was healthy before, and there is nothing else to turn to: worth a longer wait.
+  healthy $((3 * health_s)) || fail "$before is not healthy either. See: journalctl -u 'fairlead-*' -n 100"
   fail "rolled back: $before is in service and healthy; $wanted was not"
 }
 

@@ -1,5 +1,7 @@
 """Fixtures that any test may ask for."""
 
+from hypothesis import HealthCheck, settings
+
 from tests.services import (
     database,
     database_url,
@@ -8,6 +10,12 @@ from tests.services import (
     postgres_template,
     sqlite_template,
 )
+
+# A busy machine is slow: neither an example nor its making has a deadline.
+settings.register_profile(
+    "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
 
 __all__ = [
     "database",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.sandbox import process
+from tests.services import free_port
 
 ACCOUNT = "111122223333"
 
@@ -47,7 +48,7 @@ class SandboxProcess:
         """Start again after `kill` or `stop` (or stop first); same address, same state."""
         if self.running.is_running:
             self.running.stop()
-        self.running = process.start(self.options, python=process.environment(toolenvs()))
+        self.running = _started(self.options)
 
     def aws(self, account: str = ACCOUNT, region: str = "us-east-1") -> dict[str, Any]:
         """Keyword arguments of `boto3.client` for this sandbox."""
@@ -59,11 +60,16 @@ class SandboxProcess:
         }
 
 
+def _started(options: process.Options) -> process.Sandbox:
+    return process.start(options, python=process.environment(toolenvs()), deadline_s=180.0)
+
+
 @contextmanager
 def start_sandbox(tmp_path: Path, **options: Any) -> Iterator[SandboxProcess]:
     """A sandbox with its state in `tmp_path`; `options` are those of `process.Options`."""
-    settings = process.Options(data_dir=tmp_path / "sandbox", **{"latency_ms": 20.0, **options})
-    running = process.start(settings, python=process.environment(toolenvs()))
+    defaults = {"port": free_port(), "latency_ms": 20.0}
+    settings = process.Options(data_dir=tmp_path / "sandbox", **{**defaults, **options})
+    running = _started(settings)
     sandbox = SandboxProcess(replace(settings, port=running.port), running)
     try:
         yield sandbox

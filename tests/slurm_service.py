@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.services import free_port, missing
 
-START_S = 30.0
+START_S = 90.0
 GPUS = 4
 
 
@@ -70,14 +70,14 @@ class Slurm:
             return
         process.send_signal(number)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=30)
 
     def command(self, *argv: str) -> str:
         """What a Slurm client prints."""
-        done = subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=30)
+        done = subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=90)
         return done.stdout + done.stderr
 
     def kill_rest(self) -> None:

@@ -25,9 +25,10 @@ from typing import Any
 import asyncssh
 
 from fairlead.cases.ssh import SshTarget
+from fairlead.cli.demo_cases import gpu_host
 from tests.services import free_port, missing
 
-START_S = 20.0
+START_S = 60.0
 
 
 def sshd_binary() -> str | None:
@@ -120,6 +121,12 @@ class SshServer:
         self.process.wait(timeout=START_S)
         self.process = None
 
+    def programs(self) -> list[int]:
+        """Pids of what the connections run at the moment: scripts and their programs, not jobs."""
+        if self.process is None:
+            return []
+        return [pid for pid in _descendants(self.process.pid) if not _program(pid).startswith("sshd")]
+
     def signal_sessions(self, number: int) -> None:
         """SIGSTOP and SIGCONT make a frozen peer and thaw it."""
         assert self.process is not None
@@ -165,8 +172,10 @@ def _write_files(folder: Path, port: int, variables: Mapping[str, str]) -> None:
         "PermitRootLogin": "prohibit-password",
         "Subsystem": "sftp internal-sftp",
     }
-    if variables:
-        lines["SetEnv"] = " ".join(f"{name}={value}" for name, value in variables.items())
+    # The account's own start files are not for us: a shell that is killed in one may block every later one.
+    (folder / "home").mkdir(exist_ok=True)
+    seen = {"HOME": folder / "home", **variables}
+    lines["SetEnv"] = " ".join(f"{name}={value}" for name, value in seen.items())
     (folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
 
 
@@ -197,33 +206,12 @@ def start_sshd(
 
 
 async def _serve(folder: Path, port: int) -> None:
-    async def handle(process: asyncssh.SSHServerProcess[bytes]) -> None:
-        # What OpenSSH does: the account's shell runs the command, in a session of its own.
-        child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            process.command or "",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-        closed = asyncio.ensure_future(process.wait_closed())
-        ended = asyncio.ensure_future(child.wait())
-        await asyncio.wait({closed, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            os.killpg(child.pid, signal.SIGKILL)
-        code = await ended
-        await process.stdout.drain()
-        process.exit(code if code >= 0 else 128 - code)
-
     await asyncssh.listen(
         "127.0.0.1",
         port,
         server_host_keys=[str(folder / "host_key")],
         authorized_client_keys=str(folder / "authorized_keys"),
-        process_factory=handle,
+        process_factory=gpu_host.shell,
         sftp_factory=True,
         encoding=None,
         config=None,

@@ -20,9 +20,9 @@ from fairlead.cases.operations import tend
 from fairlead.cases.places import host_settings, open_places
 from fairlead.cases.routes import CasesDoor
 from fairlead.cases.routes import router as cases_router
-from fairlead.cases.steps.port import CaseParts
+from fairlead.cases.steps.port import CaseParts, Turns
 from fairlead.cases.verify import VerdictCriteria
-from fairlead.changes import policy
+from fairlead.changes import notices, policy
 from fairlead.changes.cloudcontrol import Resources
 from fairlead.changes.mcp import Gateway
 from fairlead.changes.operations import operations
@@ -201,6 +201,7 @@ def _support_door(fairlead: Fairlead) -> SupportDoor:
 
 def _check_settings(settings: ProjectSettings) -> None:
     policy.rules_of(settings.auto_approval_rules)
+    notices.check(settings.notifications)
 
 
 @asynccontextmanager
@@ -271,7 +272,7 @@ async def _case_parts(fairlead: Fairlead) -> AsyncIterator[CaseParts]:
             settings=settings,
             criteria=criteria,
             work=work,
-            calculating=asyncio.Semaphore(1),
+            calculating=Turns(1),
         )
 
 

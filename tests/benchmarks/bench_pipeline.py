@@ -97,6 +97,7 @@ class Figures:
 
     wall: float
     engine: float
+    cpu: float  # the worker's own, not that of jobs
     peak: float
 
     @property
@@ -112,6 +113,7 @@ def _run(clinic: Clinic, sources: Sequence[Path]) -> Figures:
     for number, source in enumerate(sources):  # everything but the marker that makes a case
         target = clinic.scan / f"SYN{number:06}"
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("_CASE_READY"))
+    used = _cpu_s(worker.pid or 0)
     began = time.time()
     for number in range(len(sources)):
         (clinic.scan / f"SYN{number:06}" / "_CASE_READY").touch()
@@ -130,7 +132,14 @@ def _run(clinic: Clinic, sources: Sequence[Path]) -> Figures:
     ]
     if wrong:
         raise RuntimeError(f"{len(wrong)} cases did not pass: {wrong[0].problem}")
-    return Figures(wall, _covered(clinic.folder / "jobs.log"), peak)
+    used = _cpu_s(worker.pid or 0) - used
+    return Figures(wall, _covered(clinic.folder / "jobs.log"), used, peak)
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds of all cores that the process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_mb(pid: int) -> float:
@@ -184,6 +193,7 @@ def _many(server: SshServer, sources: list[Path]) -> list[Line]:
             (f"{prefix}_wall", found.wall, "s"),
             (f"{prefix}_overhead", found.overhead, "s"),
             (f"{prefix}_throughput", 60 * count / found.wall, "1/min"),
+            (f"{prefix}_worker_cpu_per_case", found.cpu / count, "s"),
             (f"{prefix}_worker_peak", found.peak, "MB"),
         ]
     return lines

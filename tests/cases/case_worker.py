@@ -8,20 +8,23 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
 from fairlead.cases import machine
+from fairlead.cases.health import observe
 from fairlead.cases.intake import Watched, watch
 from fairlead.cases.operations import operations
 from fairlead.cases.places import open_places
-from fairlead.cases.steps.port import CaseParts, Work
+from fairlead.cases.steps.port import CaseParts, Turns, Work
 from fairlead.cases.verify import VerdictCriteria
-from fairlead.kernel import telemetry
+from fairlead.kernel import clock, telemetry
 from fairlead.kernel.db import open_database
 from fairlead.kernel.objects import open_objects
 from fairlead.kernel.runs import open_runs, worker
@@ -66,8 +69,21 @@ def die_at(events: Sequence[str], folder: Path) -> None:
     Work.change = changing  # type: ignore[method-assign,assignment]
 
 
-def main(folder: Path, events: Sequence[str]) -> None:
+def set_clock(ahead_s: float) -> None:
+    """Make this process's wall clock wrong, as that of another machine may be."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(time.time() + ahead_s, tz)
+
+    clock.datetime = Wrong  # type: ignore[attr-defined]
+
+
+def main(folder: Path, events: Sequence[str], ahead_s: float = 0.0) -> None:
     """The process, from its first line."""
+    if ahead_s:
+        set_clock(ahead_s)
     log = os.open(folder / "worker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -93,10 +109,12 @@ async def _work(folder: Path) -> None:
             settings=settings,
             criteria=VerdictCriteria(),
             work=folder / "work",
-            calculating=asyncio.Semaphore(1),
+            calculating=Turns(1),
         )
         run_settings = RunSettings(poll_s=0.05, liveness_interval_s=0.2)
         await stack.enter_async_context(worker(database, operations(parts), run_settings))
+        observing = asyncio.create_task(observe(parts))
+        stack.callback(observing.cancel)
         port = stack.enter_context(telemetry.serving_metrics(0))
         (folder / "metrics-port").write_text(str(port))
         watched = Watched(

@@ -23,7 +23,7 @@ from tests.cases.case_worker import PROJECT, case_settings
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.cases.case_worker"])
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def until(ask: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
@@ -56,9 +56,12 @@ class Clinic:
         (target / "_CASE_READY").touch()
         return target
 
-    def start(self, *events: str) -> ForkServerProcess:
-        """A worker, which kills itself at each of `events` that none has died at yet."""
-        process = _processes.Process(target=case_worker.main, args=(self.folder, events))
+    def start(self, *events: str, ahead_s: float = 0.0) -> ForkServerProcess:
+        """A worker, which kills itself at each of `events` that none has died at yet.
+
+        `ahead_s`: by how much its clock is wrong.
+        """
+        process = _processes.Process(target=case_worker.main, args=(self.folder, events, ahead_s))
         process.start()
         self.workers.append(process)
         return process

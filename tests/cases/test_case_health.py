@@ -18,7 +18,7 @@ from fairlead.cases import health, machine, places, store
 from fairlead.cases.intake import Stability, Watched, scan
 from fairlead.cases.places import open_places
 from fairlead.cases.slurm import SlurmExecutor
-from fairlead.cases.steps.port import CaseParts
+from fairlead.cases.steps.port import CaseParts, Turns
 from fairlead.cases.store import CaseStatus
 from fairlead.cases.verify import VerdictCriteria
 from fairlead.cli.client import ServerRefused
@@ -65,7 +65,7 @@ async def parts(made: Bench, folder: Path, *hosts: CaseHostSettings) -> AsyncIte
             settings=CasesSettings(scan={PROJECT: folder / "scan"}),
             criteria=VerdictCriteria(),
             work=folder,
-            calculating=asyncio.Semaphore(1),
+            calculating=Turns(1),
         )
 
 
@@ -95,9 +95,9 @@ async def test_a_host_is_asked_now_and_then_and_its_problem_is_kept_until_it_ans
     made: Bench, tmp_path: Path, sshd: SshServer
 ) -> None:
     async with parts(made, tmp_path, over_ssh(sshd, tmp_path)) as opened:
-        assert await health.look_at_hosts(opened) == 1
+        assert await health.look_at_hosts(opened, deadline_s=60.0) == 1
         # Another worker, or this one a moment later, finds that it was asked already.
-        assert await health.look_at_hosts(opened) == 0
+        assert await health.look_at_hosts(opened, deadline_s=60.0) == 0
         well = await asyncio.to_thread(host, made, "far")
         assert (well.problem, well.looked_at is not None) == (None, True)
         await asyncio.to_thread(sshd.kill)
@@ -111,7 +111,7 @@ async def test_a_host_is_asked_now_and_then_and_its_problem_is_kept_until_it_ans
         assert gauge("fairlead_case_host_up", host="far") == 0
         await asyncio.to_thread(sshd.start)
         await asyncio.to_thread(long_ago, made, "far")
-        assert await health.look_at_hosts(opened) == 1
+        assert await health.look_at_hosts(opened, deadline_s=60.0) == 1
         assert (await asyncio.to_thread(host, made, "far")).problem is None
 
 
@@ -131,13 +131,13 @@ async def test_gpus_are_looked_at_and_everything_is_measured(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     here = [about.model_copy(update={"work_dir": str(tmp_path)}) for about in HOSTS]
     async with parts(made, tmp_path, *here) as opened:
-        assert await health.look_at_hosts(opened) == 2
+        assert await health.look_at_hosts(opened, deadline_s=60.0) == 2
         (gpu,) = (await asyncio.to_thread(host, made, "gpu-1")).gpus
         assert (gpu["memory_used_mb"], gpu["utilisation_percent"]) == (700, 88)
         await asyncio.to_thread(health.measure, opened)
         (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
         await asyncio.to_thread(long_ago, made, "gpu-1")
-        assert await health.look_at_hosts(opened) == 1
+        assert await health.look_at_hosts(opened, deadline_s=60.0) == 1
         hiccup = await asyncio.to_thread(host, made, "gpu-1")
         # Its GPUs are not forgotten at once: beams that wait for them would fail.
         assert (hiccup.gpus, (hiccup.problem or {}).get("code")) == ([gpu], "cases.no_gpus")

@@ -16,7 +16,7 @@ from fairlead.cases import gpus, intake, machine, store
 from fairlead.cases.generate import Written
 from fairlead.cases.operations import end_case, free_expired, reconcile, retain
 from fairlead.cases.routes import CasesDoor, router
-from fairlead.cases.steps.port import CaseParts
+from fairlead.cases.steps.port import CaseParts, Turns
 from fairlead.cases.steps.validate import own_folder
 from fairlead.cases.store import BeamStatus, CaseRecord, CaseStatus
 from fairlead.cases.verify import VerdictCriteria
@@ -94,7 +94,7 @@ def door(tmp_path: Path, database: Database, clean: Written) -> Iterator[Door]:
         parts = CasesDoor(database=database, runs=runs, objects=objects, hosts=(host,))
         app = build_app(database=database, signing_key=KEY, runs=runs, routers=[router(parts)])
         url = stack.enter_context(served(app))
-        client = stack.enter_context(httpx2.Client(base_url=url, timeout=20, trust_env=False))
+        client = stack.enter_context(httpx2.Client(base_url=url, timeout=60, trust_env=False))
         yield Door(client, tokens, database, runs, objects, clean.identity.patient_id)
 
 
@@ -182,7 +182,7 @@ def parts_of(door: Door, folder: Path) -> CaseParts:
         settings=CasesSettings(retention_days=0),
         criteria=VerdictCriteria(),
         work=folder,
-        calculating=asyncio.Semaphore(1),
+        calculating=Turns(1),
     )
 
 

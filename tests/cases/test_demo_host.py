@@ -9,7 +9,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from fairlead.cases import transfer
+from fairlead.cases import hostfolders, transfer
 from fairlead.cases.jobs import JobSpec, JobState
 from fairlead.cases.places import open_places
 from fairlead.cli.demo_cases import gpu_host
@@ -47,21 +47,21 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CaseHostSet
             work_dir=str(tmp_path / "there"),
         )
         process.stdin.close()  # it ends with its parent
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 async def test_a_job_runs_on_files_that_were_sent_there(host: CaseHostSettings, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "word").write_text("proton")
-    async with asyncio.timeout(30), open_places([host]) as places:
+    async with asyncio.timeout(180), open_places([host]) as places:
         place = places["demo"]
         folder = f"{host.work_dir}/cases/c1"
         await transfer.push(place.host, tmp_path / "here", folder, owner="c1")
         spec = JobSpec(name="c1-b1", argv=("sh", "-c", "mkdir out && cp word out"), working_dir=folder)
         ref = await place.executor.submit(spec)
-        status = await place.executor.wait(ref, 20)
+        status = await place.executor.wait(ref, 90)
         assert status.state is JobState.SUCCEEDED
         await transfer.pull(place.host, f"{folder}/out", tmp_path / "back")
-        await transfer.remove(place.host, folder, "c1")
+        await hostfolders.remove(place.host, folder, "c1")
     assert (tmp_path / "back" / "word").read_text() == "proton"
     assert not (tmp_path / "there" / "cases" / "c1").exists()

@@ -83,7 +83,7 @@ def test_the_command_prints_rising_progress_and_writes_the_marker(
     request_: DoseRequest, tmp_path: Path
 ) -> None:
     file = run.write_request(tmp_path, request_, engine="reference")
-    ended = subprocess.run(_command(file), capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(_command(file), capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stderr) == (0, "")
     shown = [float(line.removeprefix("progress ")) for line in ended.stdout.splitlines()]
     assert shown == sorted(shown)
@@ -103,11 +103,11 @@ def test_a_cancelled_command_takes_its_program_with_it(request_: DoseRequest, tm
         while process.stdout.readline() != b"progress 0.25\n":  # the program runs: half of the first beam
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == run.EXIT_CANCELLED
+        assert process.wait(timeout=90) == run.EXIT_CANCELLED
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _group_lives(process.pid):
         assert time.monotonic() < deadline
     with pytest.raises(EngineCancelled):
@@ -230,7 +230,7 @@ def test_names_relative_to_where_we_stand_reach_programs_that_stand_elsewhere(
 ) -> None:
     options = Subjects(tmp_path).quick("command").options.model_dump(mode="json")  # type: ignore[attr-defined]
     file = run.write_request(tmp_path / "place", request_, engine="command", options=options)
-    ended = subprocess.run(_command(Path(file.name)), cwd=file.parent, capture_output=True, timeout=60)
+    ended = subprocess.run(_command(Path(file.name)), cwd=file.parent, capture_output=True, timeout=240)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert run.read_result(file)[1].total.max() > 0
 
@@ -240,7 +240,7 @@ def test_a_full_disk_is_an_error_that_may_be_repeated(request_: DoseRequest, tmp
     file = run.write_request(tmp_path / "place", request_, engine="command", options=options)
     # No file may grow beyond 8 KiB: the copy of the CT for the program does not fit.
     limited = ["sh", "-c", 'ulimit -f 16 && exec "$@"', "sh", *_command(file)]
-    ended = subprocess.run(limited, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(limited, capture_output=True, text=True, timeout=240)
     assert ended.returncode == run.EXIT_RETRYABLE
     assert "cases.engine_storage" in ended.stderr
     assert not (run.result_folder(file) / "result.json").exists()

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from fairlead.cases.engines import Control, DicomSources, DoseRequest, engine
@@ -150,6 +151,19 @@ def test_output_of_an_earlier_run_is_never_taken_for_this_ones(request_: DoseReq
 def test_a_ct_that_moqui_cannot_read_is_noticed(request_: DoseRequest, tmp_path: Path) -> None:
     with pytest.raises(DoseRejected, match="ERROR:"):
         moqui(tmp_path, grid=replace(request_.grid, shape=(3, 3, 3))).dose(request_)
+
+
+def test_a_ct_whose_rows_run_the_other_way_is_refused(request_: DoseRequest, tmp_path: Path) -> None:
+    assert request_.sources is not None
+    folder = tmp_path / "turned"
+    folder.mkdir()
+    for path in request_.sources.ct_folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.ImageOrientationPatient = [-1, 0, 0, 0, -1, 0]
+        dataset.save_as(folder / path.name)
+    sources = replace(request_.sources, ct_folder=folder)
+    with pytest.raises(CaseUnsupported, match="ImageOrientationPatient"):
+        moqui(tmp_path).dose(replace(request_, sources=sources))
 
 
 def test_a_room_without_a_gantry_number_is_never_guessed(request_: DoseRequest, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_gamma_agrees_with_pymedphys(pymedphys_python: Path, tmp_path: Path) -> 
         env=toolenv.clean_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -242,7 +242,7 @@ async def test_a_watch_takes_a_case_long_before_the_next_rescan(desk: Desk, clea
     watching = asyncio.create_task(intake.watch(watched))
     await asyncio.sleep(0)
     put(clean.folder, desk.root / "A")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not await asyncio.to_thread(desk.cases):  # noqa: ASYNC110 - the database sets no event
             await asyncio.sleep(0.05)
     watching.cancel()

@@ -17,7 +17,7 @@ from fairlead.cases.gpus import HostState
 from fairlead.cases.places import open_places
 from fairlead.cases.routes import CasesDoor
 from fairlead.cases.steps.cleanup import sweep
-from fairlead.cases.steps.port import CaseParts
+from fairlead.cases.steps.port import CaseParts, Turns
 from fairlead.cases.store import CaseRecord, CaseStatus
 from fairlead.cases.verify import VerdictCriteria
 from fairlead.kernel.clock import utc_now
@@ -180,7 +180,7 @@ def sweep_now(clinic: Clinic) -> None:
                 settings=settings,
                 criteria=VerdictCriteria(),
                 work=clinic.folder / "work",
-                calculating=asyncio.Semaphore(1),
+                calculating=Turns(1),
             )
             return await sweep(parts)
 

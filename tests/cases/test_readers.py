@@ -17,7 +17,8 @@ from fairlead.cases.model import CaseFault, LayerRecord
 from fairlead.cases.rules import Examined
 from fairlead.kernel.errors import FairleadError
 
-QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+QUICK = settings(deadline=None, max_examples=40, suppress_health_check=SLOW)
 
 
 def _ct(path: Path) -> object:

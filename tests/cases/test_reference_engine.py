@@ -239,3 +239,24 @@ def test_an_engine_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(EngineUnknown) as caught:
         engine("moqui2")
     assert "reference" in (caught.value.remedy or "")
+
+
+FULL = Grid((41, 41, 41), (-80.0, -80.0, -80.0), (4.0, 4.0, 4.0))  # water up to its edges, at ±82 mm
+
+
+@pytest.mark.parametrize(
+    ("gantry", "couch", "axis", "step"),
+    [(0, 0, 1, 1), (90, 0, 0, -1), (180, 0, 1, -1), (270, 0, 0, 1), (90, 90, 2, 1), (270, 90, 2, -1)],
+)
+def test_water_up_to_the_edge_of_the_scan_stops_a_beam_from_every_side_alike(
+    gantry: float, couch: float, axis: int, step: int, room: Room, machines: Machine
+) -> None:
+    plan = _plan(_spot(130.0, x=12.0), gantry=gantry, couch=couch)
+    dose = _dose(plan, _water(FULL), room, machines)
+    along = dose.sum(axis=tuple(other for other in range(3) if other != 2 - axis))[::step]
+    peak = int(along.argmax())
+    depth = 2.0 + 4.0 * np.arange(41)  # of the voxels' centres: the outermost one is in the way as a whole
+    fall = float(np.interp(-0.8, -along[peak:] / along[peak], depth[peak:]))
+    assert fall == pytest.approx(water.range_mm(130.0), abs=1.0)
+    straight = _dose(_plan(_spot(130.0, x=12.0)), _water(FULL), room, machines)
+    assert float(dose.max()) == pytest.approx(float(straight.max()), rel=1e-5)

@@ -91,6 +91,24 @@ PLAN_CHANGES = {
         _set("IonBeamSequence/1.IonControlPointSequence/4.GantryAngle", 10.0),
         "plan.geometry_unsupported",
     ),
+    "moving-isocentre": (
+        _set("IonBeamSequence/1.IonControlPointSequence/4.IsocenterPosition", [0, 0, 30]),
+        "plan.geometry_unsupported",
+    ),
+    "eccentric": (_set(f"{POINT}.TableTopEccentricAngle", 20.0), "plan.geometry_unsupported"),
+    "out-of-order": (
+        _set("IonBeamSequence/1.IonControlPointSequence/4.ControlPointIndex", 2),
+        "plan.control_points",
+    ),
+    "falling-weights": (
+        _set("IonBeamSequence/1.IonControlPointSequence/4.CumulativeMetersetWeight", 0),
+        "plan.meterset_mismatch",
+    ),
+    "referenced-twice": (
+        _set("FractionGroupSequence/0.ReferencedBeamSequence/2.ReferencedBeamNumber", 2),
+        "plan.duplicate_beam",
+    ),
+    "kev": (_set(f"{POINT}.NominalBeamEnergyUnit", "KEV"), "plan.unsupported"),
     "carbon": (_set(f"{BEAM}.RadiationType", "ION"), "plan.unsupported"),
     "uniform": (_set(f"{BEAM}.ScanMode", "UNIFORM"), "plan.scan_mode"),
     "beam-twice": (_set(f"{BEAM}.BeamNumber", 3), "plan.duplicate_beam"),
@@ -129,6 +147,22 @@ TEXT_CHANGES = {
         "TCSC_FIELD_NUMBER,2\nTCSC_FIELD_NUMBER,3",
         "planinfo.contradiction",
     ),
+    "start-after-stop": (
+        "PlanInfo.txt",
+        "START_LAYER_NUMBER,1",
+        "START_LAYER_NUMBER,14",
+        "planinfo.contradiction",
+    ),
+    "start-later": ("PlanInfo.txt", "START_LAYER_NUMBER,1", "START_LAYER_NUMBER,4", "planrange.rows"),
+    "another-field": (
+        "PlanInfo.txt",
+        "TCSC_FIELD_NUMBER,2",
+        "TCSC_FIELD_NUMBER,1",
+        "planrange.field_mismatch",
+    ),
+    "another-patient": ("PlanRange.txt", ",SYN000001,", ",SYN000002,", "planrange.patient_mismatch"),
+    "column-twice": ("PlanRange.txt", "RESULT_ID", "LAYER_NO", "planrange.contradiction"),
+    "newline-in-name": ("PlanRange.txt", "G1_SYN000001_1_2_5.ptn", '"G1\n5.ptn"', "planrange.unsafe_name"),
     "time": (
         "PlanInfo.txt",
         f"TCSC_IRRAD_DATETIME,{SECOND}",
@@ -136,7 +170,7 @@ TEXT_CHANGES = {
         "planinfo.value_invalid",
     ),
     "header": ("PlanRange.txt", "LAYER_ENERGY", "ENERGY", "planrange.column_missing"),
-    "range-code": ("PlanRange.txt", ",2,2,2,2,", ",9,9,2,2,", "planrange.monitor_range"),
+    "range-code": ("PlanRange.txt", ",2,2,2,2,2,", ",2,9,9,2,2,", "planrange.monitor_range"),
     "same-layer": ("PlanRange.txt", "\n2,2,", "\n2,1,", "planrange.duplicate_layer"),
     "energy-text": ("PlanRange.txt", "\n1,1,121.50", "\n1,1,fast", "planrange.value_invalid"),
     "short-row": ("PlanRange.txt", "\n1,1,121.50,", "\n1,1,", "planrange.rows"),
@@ -154,6 +188,19 @@ def test_a_contradiction_in_the_records_is_named(
     found = rules_broken_by()
     assert rule in {one[0] for one in found}
     assert all(one[1].startswith(SECOND) for one in found)
+
+
+def test_a_delivery_that_was_taken_up_at_a_later_layer_is_in_order(case: Path, machines: Machine) -> None:
+    place = case / SECOND
+    info = (place / "PlanInfo.txt").read_text()
+    (place / "PlanInfo.txt").write_text(info.replace("START_LAYER_NUMBER,1", "START_LAYER_NUMBER,3"))
+    rows = (place / "PlanRange.txt").read_text().splitlines(keepends=True)
+    (place / "PlanRange.txt").write_text("".join([rows[0], *rows[3:]]))
+    for layer in (1, 2):
+        next(place.glob(f"*_{layer}.ptn")).unlink()
+    examined = rules.examine(case, machines)
+    assert examined.violations == ()
+    assert [delivery.start_layer for delivery in examined.deliveries] == [1, 3]
 
 
 def _zero(case: Path) -> None:
@@ -203,6 +250,20 @@ def _deflated(case: Path) -> None:
     plan.save_as(path)
 
 
+def _another_table(case: Path) -> None:
+    text = (case / SECOND / "PlanRange.txt").read_text()
+    (case / SECOND / "PlanRange.csv").write_text(text.replace("118.84", "118.94"))
+
+
+def _short_name(case: Path) -> None:
+    (case / SECOND).rename(case / SECOND[:14])
+
+
+def _too_deep(case: Path) -> None:
+    (case / "G1").mkdir()
+    (case / SECOND).rename(case / "G1" / SECOND)
+
+
 def _stray_log(case: Path) -> None:
     (case / SECOND / "stray.ptn").write_bytes(b"\0" * 16)
 
@@ -218,6 +279,9 @@ HOSTILE = {
     "bytes-in-text": (_bytes_in_text, "planinfo.unreadable"),
     "non-utf8-name": (_non_utf8_name, "folder.hostile_name"),
     "deflated-bomb": (_deflated, "plan.unsupported"),
+    "two-tables": (_another_table, "planrange.contradiction"),
+    "delivery-with-a-short-name": (_short_name, "folder.delivery_name"),
+    "delivery-too-deep": (_too_deep, "folder.delivery_name"),
     "stray-log": (_stray_log, "log.extra"),
 }
 

@@ -1,6 +1,7 @@
 """What Slurm's words mean, and a real controller that dies."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,16 @@ from typing import Any
 import pytest
 
 from fairlead.cases.jobs import Executor, JobRefused, JobSpec, JobState, Resources
-from fairlead.cases.slurm import SlurmExecutor, SlurmOptions, duration, exit_code_of, flags, state_of
+from fairlead.cases.local import LocalHost
+from fairlead.cases.slurm import (
+    SlurmExecutor,
+    SlurmOptions,
+    SlurmUnavailable,
+    duration,
+    exit_code_of,
+    flags,
+    state_of,
+)
 from fairlead.cases.ssh import SshHost, open_ssh
 from tests.contracts.executors import slurm, slurm_sshd
 from tests.contracts.test_executors import processes_of, until
@@ -90,7 +100,7 @@ async def test_gpus_are_given_by_slurm(slurm: Slurm, host: SshHost, tmp_path: Pa
         pytest.skip("this account may not make devices: GPUs of Slurm were NOT tried")
     executor = SlurmExecutor(host)
     ref = await executor.submit(spec(f"{tmp_path.name}-d", "echo $CUDA_VISIBLE_DEVICES", gpus=2))
-    status = await executor.wait(ref, 30)
+    status = await executor.wait(ref, 60)
     assert len(status.recent.strip().split(",")) == 2
 
 
@@ -106,9 +116,9 @@ async def test_a_job_whose_number_was_never_written_down_is_found_by_its_name(
     await until((tmp_path / "count").exists, "the job did not begin")
     # Ended by somebody else: only Slurm knows why.
     slurm.command("scancel", "--full", ref.id)
-    status = await executor.wait(ref, 30)
+    status = await executor.wait(ref, 60)
     assert status.state is JobState.CANCELLED
-    await until(lambda: not processes_of(known.name), "a process is left")
+    await until(lambda: not processes_of(host.root, known.name), "a process is left")
     number.unlink()
     assert await executor.submit(known) == ref
     assert (tmp_path / "count").read_text() == "once\n"
@@ -149,3 +159,24 @@ async def test_the_controller_may_be_killed_and_restarted_while_jobs_run_and_are
     refused = spec(f"{tmp_path.name}-b", "true", gpus=99)
     with pytest.raises(JobRefused, match="not available"):
         await executor.submit(refused)
+
+
+@pytest.mark.parametrize(
+    ("program", "answer"),
+    [
+        ("squeue", "echo 'slurm_load_jobs error: Zero Bytes were transmitted or received' >&2; exit 1"),
+        ("squeue", "echo 'slurm_load_jobs error: Message receive failure' >&2; exit 1"),
+        ("timeout", "exit 124"),
+    ],
+    ids=["half an answer", "a lost answer", "no answer in time"],
+)
+async def test_a_controller_that_dies_in_the_middle_of_a_question_is_away_and_refuses_nothing(
+    program: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / program).write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    executor = SlurmExecutor(LocalHost("cluster", str(tmp_path / "root")))
+    with pytest.raises(SlurmUnavailable) as caught:
+        await executor.submit(JobSpec(name="run-1-dose", argv=("true",), working_dir="/"))
+    assert caught.value.retryable

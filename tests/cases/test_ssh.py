@@ -21,7 +21,14 @@ from fairlead.cases.jobs import (
     JobSpec,
     JobState,
 )
-from fairlead.cases.ssh import HostSettingsInvalid, SshHost, SshTarget, open_ssh
+from fairlead.cases.ssh import (
+    KEEPALIVE_MISSES,
+    KEEPALIVE_S,
+    HostSettingsInvalid,
+    SshHost,
+    SshTarget,
+    open_ssh,
+)
 from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.resilience import DeadlineExceeded
 from tests.services import missing
@@ -42,17 +49,29 @@ async def host(server: SshServer) -> AsyncIterator[SshHost]:
         yield opened
 
 
-async def test_a_script_answers_with_its_output_its_errors_and_its_code(
-    host: SshHost, server: SshServer
-) -> None:
+async def test_a_script_answers_with_its_output_its_errors_and_its_code(host: SshHost) -> None:
     answer = await host.sh("printf 'a\\0b'; echo oops >&2; exit 5")
     assert (answer.exit_code, answer.stdout, answer.stderr) == (5, b"a\0b", b"oops\n")
     assert (await host.sh("cd /; X=1; pwd")).stdout == b"/\n"
     assert (await host.sh('echo "[$X]"; cat')).stdout == b"[]\n"  # nothing is left of the last one
-    # The stand-in for an sshd gave up on megabytes once, on a busy machine.
-    size = 3_000_000 if server.kind == "openssh" else 200_000
-    big = await host.sh(f"head -c {size} /dev/zero; head -c {size} /dev/zero >&2")
-    assert (len(big.stdout), len(big.stderr)) == (size, size), (server.folder / "sshd.log").read_text()
+
+
+async def test_what_an_accounts_start_up_files_say_is_no_answer(tmp_path: Path) -> None:
+    with start_sshd(tmp_path / "sshd", kind="openssh") as talkative:
+        said = "echo welcome; echo note >&2; printf 'no newline'; touch ~/talked\n"
+        for name in (".bashrc", ".bash_profile", ".profile", ".zshenv"):
+            (talkative.folder / "home" / name).write_text(said)
+        async with open_ssh(talkative.target()) as host:
+            answer = await host.sh("echo out; exit 3")
+        if not (talkative.folder / "home" / "talked").exists():
+            pytest.skip("this account's shell reads no start-up file: what those say was NOT tried")
+    assert (answer.exit_code, answer.stdout, answer.stderr) == (3, b"out\n", b"")
+
+
+async def test_megabytes_of_output_and_errors_arrive_at_the_first_attempt(host: SshHost) -> None:
+    for script in ("{0}; {0} >&2", "{0} & {0} >&2; wait"):
+        big = await host._sh_once(script.format("head -c 3000000 /dev/zero"), deadline_s=60.0)
+        assert (len(big.stdout), len(big.stderr)) == (3_000_000, 3_000_000)
 
 
 async def test_a_hundred_scripts_at_once_share_few_connections(host: SshHost, server: SshServer) -> None:
@@ -140,7 +159,7 @@ async def test_keys_may_come_from_an_agent(server: SshServer, tmp_path: Path) ->
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -160,7 +179,7 @@ async def test_a_script_that_is_given_up_leaves_its_session_free(host: SshHost) 
         await asyncio.gather(*waiting, return_exceptions=True)
     assert (await host.sh("echo free")).stdout == b"free\n"
     with pytest.raises(DeadlineExceeded):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await host._sh_once("sleep 300", deadline_s=0.2)
     assert (await host.sh("echo free")).stdout == b"free\n"
 
@@ -174,12 +193,16 @@ def own(tmp_path: Path) -> Iterator[SshServer]:
 
 async def test_a_broken_connection_is_made_again_and_the_script_repeated(own: SshServer) -> None:
     async with open_ssh(own.target()) as opened:
-        mark = own.folder / "begun"
-        script = f"if [ -e {mark} ]; then echo again; else touch {mark}; sleep 15; fi"
+        mark, over = own.folder / "begun", own.folder / "over"
+        wait = f"until [ -e {over} ]; do sleep 0.1; done"
+        script = f"if [ -e {mark} ]; then echo again; else touch {mark}; {wait}; fi"
         asked = asyncio.ensure_future(opened.sh(script))
-        await until(mark.exists)
-        own.cut()
-        assert (await asyncio.wait_for(asked, 10)).stdout == b"again\n"
+        try:
+            await until(mark.exists)
+            own.cut()
+            assert (await asyncio.wait_for(asked, 60)).stdout == b"again\n"
+        finally:
+            over.touch()
 
 
 async def test_a_frozen_host_is_noticed_within_five_seconds_and_left_for_a_new_connection(
@@ -190,7 +213,9 @@ async def test_a_frozen_host_is_noticed_within_five_seconds_and_left_for_a_new_c
         own.signal_sessions(signal.SIGSTOP)
         started = time.monotonic()
         assert (await opened.sh("echo back")).stdout == b"back\n"
-        assert 2.5 < time.monotonic() - started < 6.0  # 4 s until noticed, the rest is the new connection
+        # Noticed within the first seconds; the rest is a new connection, on a machine that may be busy.
+        assert KEEPALIVE_S * (KEEPALIVE_MISSES + 1) <= 5
+        assert 2.5 < time.monotonic() - started < 20.0
 
 
 async def test_a_host_with_fewer_sessions_than_expected_is_served_with_those(tmp_path: Path) -> None:
@@ -210,7 +235,7 @@ async def test_a_job_and_the_wait_for_it_outlive_sshd(own: SshServer, tmp_path: 
     async with open_ssh(own.target()) as opened:
         executor = DetachedExecutor(opened)
         ref = await executor.submit(JobSpec(name="run-1-dose", argv=("sh", "-c", script), working_dir="/"))
-        waiting = asyncio.ensure_future(executor.wait(ref, 60))
+        waiting = asyncio.ensure_future(executor.wait(ref, 300))
         await asyncio.sleep(0)
         own.kill()
         with pytest.raises(HostUnreachable) as caught:
@@ -219,7 +244,5 @@ async def test_a_job_and_the_wait_for_it_outlive_sshd(own: SshServer, tmp_path: 
         assert not waiting.done()
         release.touch()
         own.start()
-        started = time.monotonic()
-        status = await waiting
+        status = await asyncio.wait_for(waiting, 40)
         assert (status.state, status.exit_code) == (JobState.FAILED, 4)
-        assert time.monotonic() - started < 10.0

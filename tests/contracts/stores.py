@@ -26,7 +26,7 @@ def running_s3() -> Iterator[str]:
         _explained(),
         start_sandbox(Path(folder)) as sandbox,
     ):
-        httpx2.put(f"{sandbox.endpoint_url}/{BUCKET}", timeout=10).raise_for_status()
+        httpx2.put(f"{sandbox.endpoint_url}/{BUCKET}", timeout=60).raise_for_status()
         yield sandbox.endpoint_url
 
 

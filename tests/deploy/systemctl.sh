@@ -6,7 +6,7 @@ pid_file=$DEPLOY_ROOT/serve.pid
 if [ -f "$pid_file" ]; then
   pid=$(cat "$pid_file")
   kill -TERM "$pid" 2>/dev/null || true
-  for _ in $(seq 200); do
+  for _ in $(seq 600); do
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.1
   done

@@ -48,7 +48,7 @@ class Machine:
         git(self.origin, "commit", "--quiet", "--all", "--message", after)
         return git(self.origin, "rev-parse", "HEAD")
 
-    def deploy(self, *arguments: str, health_s: int = 60) -> subprocess.CompletedProcess[str]:
+    def deploy(self, *arguments: str, health_s: int = 180) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.root / "repo/scripts/deploy.sh", *arguments],
             env={
@@ -62,7 +62,7 @@ class Machine:
             },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 
@@ -73,7 +73,7 @@ class Machine:
     @property
     def title(self) -> str:
         """What the running service says of itself."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/openapi.json", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/openapi.json", timeout=60) as answer:
             return str(json.load(answer)["info"]["title"])
 
 
@@ -115,7 +115,7 @@ def test_a_release_that_is_not_healthy_is_taken_back_by_itself(machine: Machine)
     assert (machine.current, machine.title) == (second, "Fairlead two")
 
     broken = machine.commit("src/fairlead/compose.py", "import asyncio", "import no_such_module")
-    done = machine.deploy(health_s=30)
+    done = machine.deploy(health_s=20)  # that a broken one is given; one that comes back is given more
     assert done.returncode == 1
     assert f"rolled back: {second} is in service and healthy; {broken} was not" in done.stderr
     assert (machine.current, machine.title) == (second, "Fairlead two")

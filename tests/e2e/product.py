@@ -18,7 +18,7 @@ from fairlead.cli.client import Client, Credentials
 from fairlead.cli.server import SANDBOX_ACCOUNT
 from tests.sandbox_service import toolenvs
 
-DEADLINE_S = 120.0
+DEADLINE_S = 180.0
 
 
 @dataclass

@@ -63,7 +63,7 @@ class Office:
         self.zendesk.agent = agent
         form = urllib.parse.urlencode({"token": self.zendesk.sign()}).encode()
         page = f"{self.url}/support/zendesk/assets/iframe.html"
-        with urllib.request.urlopen(urllib.request.Request(page, data=form), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(page, data=form), timeout=60) as answer:
             found = re.search(r'name="fairlead-session" content="([^"]+)"', answer.read().decode())
         assert found
         return found[1]
@@ -95,7 +95,7 @@ class Office:
 
     def fetch(self, path: str) -> bytes:
         """A file of a report, by a link."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:
             return bytes(answer.read())
 
     def run(self, *arguments: str, code: int = 0) -> Any:
@@ -110,7 +110,7 @@ class Office:
             [sys.executable, "-m", "fairlead.cli.main", *arguments, "--json"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             env=environment(self.folder / "nothing-here", **variables),
         )
         assert ended.returncode == code, (ended.stdout, ended.stderr[-3000:])
@@ -150,7 +150,7 @@ class Office:
 
     def until_slow(self) -> None:
         """Wait until a call is being kept waiting."""
-        until(lambda: self.sandbox.admin("GET", "/_fairlead/faults")[1]["faults"][0]["hits"], "a call", 60)
+        until(lambda: self.sandbox.admin("GET", "/_fairlead/faults")[1]["faults"][0]["hits"], "a call")
 
     def descendants(self, of: int) -> dict[int, str]:
         """Command lines of every process below one, by process id."""
@@ -209,7 +209,7 @@ class Agent:
         body = json.dumps({"ticket": self.app.ticket, "url": url.replace("report.html", name)}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.app.token}"}
         asked = urllib.request.Request(f"{self.office.url}/support/zendesk/links", body, headers)
-        with urllib.request.urlopen(asked, timeout=20) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             link = json.loads(answer.read())["url"]
         return self.office.fetch(link).decode()
 

@@ -74,7 +74,7 @@ def titles() -> str:
 def cli(variables: dict[str, str], *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "fairlead.cli.main", "cases", *arguments, "--json"],
-        env=variables, capture_output=True, text=True, timeout=60,
+        env=variables, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)

@@ -36,7 +36,7 @@ def test_an_unreachable_object_store_is_told_soon_and_leaves_no_plan(tmp_path: P
         began = time.monotonic()
         with pytest.raises(ServerRefused) as failure:
             ann.post("/projects/parts/plans", {"template": TEXT})
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 50
         problem = failure.value.body
         assert (problem["code"], problem["status"], problem["retryable"]) == (
             "objects.unavailable",

@@ -159,7 +159,7 @@ def test_the_command_line_asks_screens_and_reports_by_ticket(office: Office) -> 
 async def test_an_mcp_server_that_dies_during_an_answer_is_told_and_replaced(office: Office) -> None:
     async with office.beside(BLUEWAVE) as agent:
         await agent.done("ask", text="Who deleted a bucket today?")
-        with office.slow("LookupEvents", 20):
+        with office.slow("LookupEvents", 40):
             job = await agent.begin("ask", text="Who deleted a bucket today?")
             await asyncio.to_thread(office.until_slow)
             servers = [
@@ -179,7 +179,7 @@ async def test_a_worker_that_dies_during_a_screening_is_replaced_and_the_screeni
     office: Office,
 ) -> None:
     async with office.beside(BLUEWAVE) as agent:
-        with office.slow("DescribeVolumes", 15):
+        with office.slow("DescribeVolumes", 40):
             job = await agent.begin("screen")
             await asyncio.to_thread(office.until_slow)
             await until(lambda: "progress" in agent.app.kinds(job), "progress")

@@ -17,7 +17,7 @@ from fairlead.kernel.runs import Run, Runs, RunStatus
 from tests.kernel import runs_worker_program
 
 T = TypeVar("T")
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 
 
 def until(ask: Callable[[], T | None], *, patience_s: float = PATIENCE_S) -> T:

@@ -129,7 +129,7 @@ def operations(effects: Effects) -> tuple[Operation, ...]:  # noqa: C901 - one c
 
     async def hang(_context: RunContext, _params: dict[str, Any]) -> None:
         effects.note("hangs")
-        time.sleep(60)  # noqa: ASYNC251 - the fault under test
+        time.sleep(300)  # noqa: ASYNC251 - the fault under test
 
     named = (echo, fail, wait, graph, patient, steps, hang)
     return (

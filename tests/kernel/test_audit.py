@@ -195,7 +195,11 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.dictionaries(st.sampled_from("abc"), values), texts, texts)
 def test_whatever_is_recorded_verifies_after_the_database_had_it(
     database: Database, data: dict[str, Any], actor: str, subject: str

@@ -123,7 +123,7 @@ def test_a_reader_does_not_wait_for_a_writer(with_things: Database) -> None:
         connection.execute(sa.insert(things).values(id=1))
         reader = threading.Thread(target=lambda: counted.append(count(with_things)))
         reader.start()
-        reader.join(timeout=5)
+        reader.join(timeout=30)
     assert counted == [0]
 
 

@@ -72,7 +72,7 @@ def test_two_owners_who_leave_at_once_do_not_leave_the_project_alone(database: D
     together = Barrier(2)
 
     def leave(name: str) -> str:
-        together.wait(10)
+        together.wait(60)
         try:
             with database.transaction() as conn:
                 store.remove_member(conn, shop, name)
@@ -94,7 +94,7 @@ def test_two_administrators_who_demote_each_other_at_once_leave_one(database: Da
     together = Barrier(2)
 
     def demote(user: User) -> bool:
-        together.wait(10)
+        together.wait(60)
         try:
             with database.transaction() as conn:
                 accounts.update_user(conn, user, {"is_admin": False})
@@ -111,7 +111,7 @@ def test_of_two_changes_at_once_one_is_stale(database: Database) -> None:
     together = Barrier(2)
 
     def change(name: str) -> str:
-        together.wait(10)
+        together.wait(60)
         try:
             with database.transaction() as conn:
                 store.update(conn, shop, {"name": name}, expected_version=1)

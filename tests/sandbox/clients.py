@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @functools.lru_cache(maxsize=256)
@@ -21,7 +21,7 @@ def _client(service: str, endpoint: str, region: str, account: str) -> Any:
         region_name=region,
         aws_access_key_id=account,
         aws_secret_access_key="sandbox",
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=15, connect_timeout=5),
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=60, connect_timeout=30),
     )
 
 
@@ -88,7 +88,7 @@ class Aws:
     # Admin --------------------------------------------------------------------------------------
 
     def admin(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(urlsplit(self.endpoint).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint).netloc, timeout=60)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()

@@ -92,7 +92,7 @@ def test_requests_in_progress_are_finished_exactly_once_after_kill_9(own_sandbox
 
 def insist(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The progress event that `call` gives, repeated while the sandbox is away."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         with suppress(BotoCoreError):
             return dict(call()["ProgressEvent"])

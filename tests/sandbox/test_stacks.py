@@ -18,7 +18,7 @@ def template(type_name: str, **properties: Any) -> str:
 
 def status(aws: Aws, stack: str) -> str:
     """The stack's status once it has settled."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = str(aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"])
         if not found.endswith("IN_PROGRESS"):

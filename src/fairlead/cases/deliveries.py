@@ -64,7 +64,8 @@ def _lines(path: Path, *, file: str, kind: str) -> list[str]:
         raise CaseFault("the file is not text in UTF-8", rule=f"{kind}.unreadable", file=file) from None
     if "\0" in text:
         raise CaseFault("the file holds zero bytes", rule=f"{kind}.unreadable", file=file)
-    return text.splitlines()
+    # With their ends: a quoted name that holds a newline is a name with a newline, and no shorter one.
+    return text.splitlines(keepends=True)
 
 
 def read_plan_info(path: Path, *, file: str) -> Mapping[str, str]:
@@ -93,14 +94,20 @@ def read_plan_info(path: Path, *, file: str) -> Mapping[str, str]:
     return values
 
 
-def read_plan_range(path: Path, *, file: str) -> tuple[LayerRecord, ...]:
-    """The rows of a PlanRange file, in its order. Raises CaseFault."""
+def read_plan_range(
+    path: Path, *, file: str, patients: Sequence[str] = (), field_number: int | None = None
+) -> tuple[LayerRecord, ...]:
+    """The rows of a PlanRange file, in its order. Raises CaseFault.
+
+    Where a row names its patient or field, it has to be one of `patients`, and `field_number`.
+    """
     rows = list(_rows(_lines(path, file=file, kind="planrange"), file))
     if not rows:
         raise CaseFault("the file has no row", rule="planrange.rows", file=file)
     records: list[LayerRecord] = []
     for number, row in enumerate(rows, start=1):
         text = _Text(row, file, "planrange", f"row {number}, ")
+        _require_owner(text, patients, field_number)
         name = text.text("SCAN_OUT_FL_NM")
         if not is_safe_name(name) or not name.lower().endswith(".ptn"):
             raise text.fault("SCAN_OUT_FL_NM", "this is not the plain name of a .ptn file", "unsafe_name")
@@ -118,10 +125,25 @@ def read_plan_range(path: Path, *, file: str) -> tuple[LayerRecord, ...]:
     return tuple(records)
 
 
+def _require_owner(row: _Text, patients: Sequence[str], field_number: int | None) -> None:
+    patient, number = ((row.values.get(key) or "").strip() for key in ("PATIENT_ID", "FLD_NO"))
+    if patient and patients and patient not in patients:
+        raise row.fault("PATIENT_ID", "it differs from the patients that PlanInfo names", "patient_mismatch")
+    if number and field_number is not None and row.integer("FLD_NO", 0, 10_000) != field_number:
+        words = f"{number} differs from PlanInfo's TCSC_FIELD_NUMBER {field_number}"
+        raise row.fault("FLD_NO", words, "field_mismatch")
+
+
 def _rows(lines: Sequence[str], file: str) -> Iterable[Mapping[str, str]]:
     try:
         reader = csv.DictReader((line for line in lines if line.strip()), strict=True, skipinitialspace=True)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        names = reader.fieldnames or ()
+        missing = [name for name in _COLUMNS if name not in names]
+        twice = [name for name in _COLUMNS if list(names).count(name) > 1]
+        if twice:
+            raise CaseFault(
+                "the column occurs twice", rule="planrange.contradiction", file=file, field=twice[0]
+            )
         if missing:
             raise CaseFault(
                 "the column is missing", rule="planrange.column_missing", file=file, field=missing[0]
@@ -147,21 +169,45 @@ def read_delivery(folder: Path, *, name: str) -> Delivery:
     if not (folder / PLAN_INFO).is_file():
         raise CaseFault("the file is missing", rule="planinfo.missing", file=file)
     info = _Text(read_plan_info(folder / PLAN_INFO, file=file), file, "planinfo")
-    table = next((candidate for candidate in PLAN_RANGES if (folder / candidate).is_file()), None)
-    if table is None:
-        raise CaseFault("the file is missing", rule="planrange.missing", file=f"{name}/{PLAN_RANGES[0]}")
+    table = _table(folder, name)
+    patient, other = info.text("DICOM_PATIENT_ID"), (info.values.get("TCSC_PATIENT_ID") or "").strip()
+    aliases = tuple(filter(None, [other]))
+    field_number = info.integer("TCSC_FIELD_NUMBER", 0, 10_000)
+    layers = read_plan_range(
+        folder / table, file=f"{name}/{table}", patients=(patient, *aliases), field_number=field_number
+    )
+    stop = info.integer("STOP_LAYER_NUMBER", 1, MAX_LAYER)
+    start = info.integer("START_LAYER_NUMBER", 1, MAX_LAYER) if info.values.get("START_LAYER_NUMBER") else 1
+    if start > stop:
+        raise info.fault(
+            "START_LAYER_NUMBER", f"{start} comes after STOP_LAYER_NUMBER {stop}", "contradiction"
+        )
     return Delivery(
         folder=folder.name,
         table=table,
         beam_number=info.integer("DICOM_BEAM_NUMBER", 0, 10_000),
-        field_number=info.integer("TCSC_FIELD_NUMBER", 0, 10_000),
-        stop_layer=info.integer("STOP_LAYER_NUMBER", 1, MAX_LAYER),
+        field_number=field_number,
+        stop_layer=stop,
         delivered_at=_delivered_at(info, folder.name),
-        layers=read_plan_range(folder / table, file=f"{name}/{table}"),
-        patient_id=info.text("DICOM_PATIENT_ID"),
+        layers=layers,
+        patient_id=patient,
         study_uid=(info.values.get("DICOM_STUDY_INS_UID") or "").strip(),
-        aliases=tuple(filter(None, [(info.values.get("TCSC_PATIENT_ID") or "").strip()])),
+        aliases=aliases,
+        start_layer=start,
     )
+
+
+def _table(folder: Path, name: str) -> str:
+    """The name of the delivery's PlanRange file; there may be two where they are alike."""
+    found = [candidate for candidate in PLAN_RANGES if (folder / candidate).is_file()]
+    if not found:
+        raise CaseFault("the file is missing", rule="planrange.missing", file=f"{name}/{PLAN_RANGES[0]}")
+    lines = [_lines(folder / table, file=f"{name}/{table}", kind="planrange") for table in found]
+    if any(other != lines[0] for other in lines[1:]):
+        raise CaseFault(
+            f"it differs from {found[0]} beside it", rule="planrange.contradiction", file=f"{name}/{found[1]}"
+        )
+    return found[0]
 
 
 def _delivered_at(info: _Text, folder: str) -> datetime:

@@ -21,6 +21,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from fairlead.cases.ends import Ends
 from fairlead.cases.jobs import (
     RECENT_BYTES,
     TAIL_BYTES,
@@ -45,6 +46,7 @@ from fairlead.kernel.errors import Unavailable
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 POLL_FIRST_S, POLL_MOST_S = 0.05, 1.0
+POLL_WOKEN_S = 1.0  # the first pause of whoever is woken when the job ends
 OWNER = ".fairlead-owner"
 UNKNOWN = 4  # exit code of our scripts: there is no such job
 OUR_VARIABLE = "FAIRLEAD_JOB"  # a folder: another Fairlead there may have a job of the same name
@@ -69,7 +71,7 @@ export {variable}="$dir"
 trap : TERM INT HUP
 exec 2>"$dir/reason"
 {exports}
-began=$(date +%s)
+read -r began _ </proc/uptime  # unlike the date, nobody sets it
 if [ -e "$dir/cancelled" ]; then
   rc=143
 elif cd -- {working_dir}; then
@@ -84,7 +86,8 @@ for _ in 1 2; do
     [ "$left" = $$ ] || kill -s KILL "$left" 2>/dev/null
   done
 done
-if [ {limit_s} -gt 0 ] && [ $(($(date +%s) - began)) -ge {limit_s} ]; then
+read -r ended _ </proc/uptime
+if [ {limit_s} -gt 0 ] && [ $((${{ended%.*}} - ${{began%.*}})) -ge {limit_s} ]; then
   case $rc in 124|137) : >"$dir/timed_out";; esac
 fi
 echo "$rc" >"$dir/rc.tmp" && mv -f -- "$dir/rc.tmp" "$dir/rc"
@@ -143,6 +146,7 @@ echo "stdout=$out"; echo "stderr=$err"; echo "id=$id"; echo "reason=$reason"; ec
 tail -c RECENT stdout 2>/dev/null
 :
 """.replace("RECENT", str(RECENT_BYTES))
+
 
 # Whatever the job started has the variable in its environment, whichever session or group it moved to.
 _STOP = """
@@ -330,15 +334,23 @@ async def wait_final(
     ref: JobRef,
     deadline_s: float,
     on_progress: OnProgress | None,
+    *,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    first_s: float = POLL_FIRST_S,
 ) -> JobStatus:
-    """Ask `look` until the job has ended; a host that is away is waited for."""
+    """Ask `look` until the job has ended; a host that is away is waited for.
+
+    `pause` is how to wait for the next look, the first time for `first_s`; it may return early.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s
-    pause_s = POLL_FIRST_S
+    pause_s = first_s
     while True:
+        rest = pause
         try:
             status = await look()
         except Unavailable as error:
+            rest = asyncio.sleep
             telemetry.log.warning("job.host_away", host=ref.host, job=ref.name, code=error.code)
         else:
             if on_progress is not None:
@@ -353,7 +365,7 @@ async def wait_final(
                 host=ref.host,
                 job=ref.name,
             )
-        await asyncio.sleep(min(pause_s, left_s))
+        await rest(min(pause_s, left_s))
         pause_s = min(1.3 * pause_s, POLL_MOST_S)
 
 
@@ -363,6 +375,7 @@ class DetachedExecutor:
     def __init__(self, host: Host, *, grace_s: float = GRACE_S) -> None:
         self._host = host
         self._grace_s = grace_s
+        self._ends = Ends(host)
 
     @property
     def host_name(self) -> str:
@@ -397,7 +410,10 @@ class DetachedExecutor:
 
     async def wait(self, ref: JobRef, deadline_s: float, on_progress: OnProgress | None = None) -> JobStatus:
         """See `jobs.Executor`."""
-        status = await wait_final(lambda: self.status(ref), ref, deadline_s, on_progress)
+        status = await wait_final(
+            lambda: self.status(ref), ref, deadline_s, on_progress,
+            pause=lambda pause_s: self._ends.wait(ref.name, pause_s), first_s=POLL_WOKEN_S,
+        )  # fmt: skip
         if status.state is JobState.LOST:
             await self._stop(ref)  # its supervisor is gone, what it started may not be
         return status

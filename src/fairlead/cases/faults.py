@@ -57,7 +57,7 @@ def find(name: str) -> Fault:
     raise FaultUnknown(
         f"There is no fault {name!r}.",
         remedy=f"Use one of: {', '.join(fault.name for fault in FAULTS)}.",
-        faults=[],
+        known=[fault.name for fault in FAULTS],
     )
 
 

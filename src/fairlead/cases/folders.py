@@ -45,6 +45,7 @@ class CaseFolder:
     ct: Path | None
     deliveries: tuple[Path, ...]
     violations: tuple[Violation, ...]
+    others: tuple[Path, ...] = ()  # folders that are neither a delivery nor the CT
 
 
 def shown(path: Path, root: Path, *, hidden: tuple[str, ...] = ()) -> str:
@@ -157,7 +158,8 @@ def look(case: Path) -> CaseFolder:
         )
     )
     ready = any((place / READY_MARKER).is_file() for place in (root, root.parent))
-    return CaseFolder(root, ready, dicom, ct, deliveries, tuple(violations))
+    others = tuple(sorted({root, *folders} - apart))
+    return CaseFolder(root, ready, dicom, ct, deliveries, tuple(violations), others)
 
 
 def _walk(root: Path, violations: list[Violation]) -> Iterator[Path]:

@@ -5,8 +5,8 @@ gamma²(point) = min over r of |r|² / distance² + (evaluated(point + r) - refe
 Displacements lie on a lattice of a tenth of the distance criterion and are tried from the nearest outwards;
 the evaluated dose between its voxels is interpolated trilinearly. A point is finished as soon as no farther
 displacement can do better: the best found so far is not above the distance term plus the smallest dose
-difference that occurs at all within the displacements still to come. Work is done for all
-unfinished points at once.
+difference that occurs at all within the displacements still to come. Nor is anything looked for that could
+only lie above the largest gamma that is told apart. Work is done for all unfinished points at once.
 
 Following D. A. Low et al., Med. Phys. 25 (1998) 656; early ending by sorted distance after M. Wendling et
 al., Med. Phys. 34 (2007) 1647.
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.cases.model import Floats, Grid, Volume
+from fairlead.cases.model import Dose, Floats, Grid, Volume
 from fairlead.kernel.errors import InvalidInput
 
 Normalisation = Literal["global", "local"]
@@ -141,7 +141,8 @@ class _Search:
     """The evaluated dose, padded, and the displacements to try."""
 
     def __init__(self, grid: Grid, evaluated: Volume, criteria: Criteria) -> None:
-        self._limit = criteria.max_gamma
+        # What is larger is given as max_gamma, whatever it is; a hair more, so that rounding decides nothing.
+        self._most = criteria.max_gamma**2 + 1e-6
         self._reach_mm = criteria.max_gamma * criteria.distance_mm
         spacing = np.array(evaluated.grid.spacing_mm)[::-1]
         # Twice the reach: a point that lies one reach outside may be displaced by another one.
@@ -185,7 +186,8 @@ class _Search:
             while stage < len(self._terms) - 1 and self._terms_of[first] > self._terms[stage]:
                 stage += 1
             floor, later = bounds[stage]
-            open_ = best > np.minimum(self._terms_of[first] + floor, later)
+            still = np.minimum(self._terms_of[first] + floor, later)
+            open_ = (best > still) & (still <= self._most)
             if not open_.all():
                 result[index] = best
                 index, parts = index[open_], _only(parts, open_)
@@ -200,9 +202,10 @@ class _Search:
         """Per stage: the least dose term within it, and the least squared gamma in all later ones."""
         floors = []
         for low, high in self._extremes:
-            beyond = np.fmax(np.fmax(wanted - high[nearest], low[nearest] - wanted), 0.0)
+            most = high[nearest].astype(np.float64)
+            beyond = np.fmax(np.fmax(wanted - most, low[nearest] - wanted), 0.0)
             # Where there is no dose at all, no displacement of this stage helps.
-            floors.append(np.where(np.isnan(high[nearest]), np.inf, (beyond / allowed) ** 2))
+            floors.append(np.where(np.isnan(most), np.inf, (beyond / allowed) ** 2))
         later = np.full(len(nearest), np.inf)
         result = []
         for stage in range(len(floors) - 1, -1, -1):
@@ -279,13 +282,13 @@ def _displacements(criteria: Criteria, spacing: Floats) -> tuple[Floats, Floats]
     return offsets, squares[order] / STEPS_PER_DISTANCE**2
 
 
-def _extremes(dose: npt.NDArray[np.float32], reach: npt.NDArray[np.int_]) -> tuple[Floats, Floats]:
+def _extremes(dose: npt.NDArray[np.float32], reach: npt.NDArray[np.int_]) -> tuple[Dose, Dose]:
     """Smallest and largest dose within `reach` voxels of every node, flattened; NaN where there is none."""
     low, high = dose, dose
     for axis in range(3):
         low = _along(low, int(reach[axis]), axis, np.fmin)
         high = _along(high, int(reach[axis]), axis, np.fmax)
-    return low.reshape(-1).astype(np.float64), high.reshape(-1).astype(np.float64)
+    return low.reshape(-1), high.reshape(-1)
 
 
 def _along(values: npt.NDArray[np.float32], reach: int, axis: int, pick: np.ufunc) -> npt.NDArray[np.float32]:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from fairlead.cases.model import Beam, CaseUnsupported, Floats, Grid
 
+_ROUNDING = 1e-9  # voxels
+
 # Rows: the axes of the IEC fixed system (x to the right seen from the foot of the table, y to the gantry,
 # z up) in patient coordinates, for a table at 0°.
 _TO_FIXED: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -66,6 +68,16 @@ def grid_index(grid: Grid, points_mm: Floats) -> Floats:
     return np.asarray(((points_mm - origin) / spacing)[::-1], dtype=np.float64)
 
 
+def _to_centres(index: Floats, shape: tuple[int, ...]) -> Floats:
+    """`index` (3, n) with what lies in the outer half of the outermost voxels moved to their centres.
+
+    A patient may reach to the edge of the scan: that half is as much in the way as the other one.
+    """
+    last = np.array(shape)[:, None] - 1.0
+    centres = np.clip(index, 0.0, last)
+    return np.where(np.abs(index - centres) <= 0.5 + _ROUNDING, centres, index)
+
+
 def corners_mm(grid: Grid) -> Floats:
     """The eight outer corners (3, 8) of the box that the voxels of `grid` fill."""
     ends = [
@@ -107,8 +119,8 @@ class BeamsEye:
             x = np.broadcast_to((u * (1 - z / self.sad[0]))[:, None], slant.shape)
             y = np.broadcast_to((v * (1 - z / self.sad[1]))[None, :], slant.shape)
             gantry = np.stack([x.ravel(), y.ravel(), np.full(x.size, z)])
-            here = interpolate(rsp, grid_index(grid, self.matrix.T @ gantry + self.isocentre), outside=0.0)
-            here = here.reshape(slant.shape)
+            index = grid_index(grid, self.matrix.T @ gantry + self.isocentre)
+            here = interpolate(rsp, _to_centres(index, rsp.shape), outside=0.0).reshape(slant.shape)
             if level:
                 total += 0.5 * (here + former) * slant * self._step[2]
             depth[level] = total

@@ -5,6 +5,7 @@ renewed while somebody looks after the job. One that is not renewed any more exp
 only once the host itself says that the job is not running: `expired` lists such leases, `release` frees them.
 
     with database.transaction() as connection:
+        now = gpus.clock(connection)                                   # the database's: workers' differ
         gpus.enqueue(connection, request, now)
         lease = gpus.claim(connection, request.holder, slots, now)     # None: ask again later
 """
@@ -13,13 +14,14 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import sqlalchemy as sa
 
 from fairlead.cases.jobs import Host
 from fairlead.kernel import telemetry
+from fairlead.kernel.clock import utc_now
 from fairlead.kernel.db import UtcDateTime, metadata
 
 LEASE_S = 120.0  # renewed at least three times as often
@@ -294,6 +296,17 @@ queue_table = sa.Table(
     sa.Column("seen_at", UtcDateTime, nullable=False),
 )
 TABLES = (leases_table, queue_table)
+
+
+def clock(connection: sa.Connection) -> datetime:
+    """The time that leases are measured in: the database's, because the clocks of workers may differ.
+
+    SQLite has none of its own: whoever opens its file is on one machine.
+    """
+    if connection.dialect.name != "postgresql":
+        return utc_now()
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)
 
 
 def _lock(connection: sa.Connection) -> None:

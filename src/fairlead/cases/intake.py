@@ -39,6 +39,7 @@ NOTE_S = 5.0  # how often a scan that found nothing new is noted
 _DEPTH = 3  # scan folder / room / patient / study
 _DELIVERY = re.compile(r"\d{16}")
 _LOOK_S = 0.25  # how often a case that still changes is looked at, at least
+_TICK_S = 0.005  # after the end of a window, so that it surely has ended
 _CHUNK = 1024 * 1024
 
 
@@ -170,8 +171,7 @@ def identity(folder: Path, source: str) -> str:
         read = []
         for path in found.dicom:
             with contextlib.suppress(CaseFault):
-                if plans.is_plan(path, file="plan"):
-                    read.append(plans.read(path, file="plan"))
+                read.append(plans.read(path, file="plan"))
         if len(read) == 1 and read[0].uid and read[0].study_uid:
             return store.digest_of("plan", read[0].study_uid, read[0].uid)
     return store.digest_of("place", source)
@@ -193,6 +193,11 @@ class Stability:
             since = self._now()
             self._since[key] = (seen, since)
         return self._now() - since >= self.window_s
+
+    def soonest_s(self) -> float | None:
+        """In how many seconds the next one may be stable; None where none is on its way."""
+        left = [since + self.window_s - self._now() for _, since in self._since.values()]
+        return min((left_s for left_s in left if left_s > 0), default=None)
 
     def forget(self, key: str) -> None:
         """It was taken."""
@@ -309,6 +314,8 @@ async def watch(watched: Watched) -> None:
             changed.clear()
             unstable = await scan(watched, stability)
             pause_s = max(_LOOK_S, watched.stability_s / 4) if unstable else watched.rescan_s
+            if unstable and (soonest_s := stability.soonest_s()) is not None:
+                pause_s = min(pause_s, soonest_s + _TICK_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_s, watched.rescan_s)):
                     await changed.wait()

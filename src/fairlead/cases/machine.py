@@ -179,7 +179,10 @@ class Machine(_Section):
         found = "no room" if not fitting else f"{len(fitting)} rooms"
         raise MachineUnknown(
             f"The plan's TreatmentMachineName fits {found} of the machine file.",
-            remedy="Name the right machine file with --machine, or correct its treatment_machine_pattern.",
+            remedy=(
+                "Name the right machine file with --machine, or correct its treatment_machine_pattern; "
+                "the command dose also takes --room."
+            ),
             rooms=[room.name for room in self.rooms],
         )
 

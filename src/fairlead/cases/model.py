@@ -197,6 +197,7 @@ class Delivery:
     aliases: tuple[str, ...] = field(
         default=(), repr=False
     )  # other identifiers of the patient in these files
+    start_layer: int = 1  # where an interrupted field was taken up again
 
     @property
     def label(self) -> str:

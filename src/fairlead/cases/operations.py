@@ -108,9 +108,9 @@ async def _calculated(work: Work, checked: Mapping[str, Any]) -> Any:
 
 async def _one_beam(work: Work, beam: int) -> Any:
     with timed("run"):
-        calculated = await compute.run(work, beam)
+        calculated, ended = await compute.run(work, beam)
     with timed("collect"):
-        return await collect.run(work, calculated)
+        return await collect.run(work, calculated, ended)
 
 
 async def _begin_run(work: Work) -> None:
@@ -182,7 +182,7 @@ async def _ended(
 
     data = {"code": problem["code"]} if problem else {}
     await work.change(event, data, key="ended", act=act)
-    work.parts.freed.ring()
+    work.parts.waiters.wake()
 
 
 def end_case(
@@ -251,7 +251,7 @@ def retain(parts: CaseParts) -> int:
 async def free_expired(parts: CaseParts) -> int:
     """Free places whose lease nobody renews, once their host says that the job has ended; how many."""
     with parts.database.reading() as conn:
-        due = gpus.expired(conn, utc_now())
+        due = gpus.expired(conn, gpus.clock(conn))
     freed = 0
     for lease in due:
         place = parts.places.get(lease.host)

@@ -12,15 +12,20 @@ from fairlead.cases.model import Beam, Floats, Plan, PlanLayer
 # Sum of spot weights against FinalCumulativeMetersetWeight: both are rounded by the planning system.
 METERSET_TOLERANCE = 1e-3
 MAX_SPOTS_PER_LAYER = 200_000
+# How many there are, the sequence that describes them, and what they are called.
 _MODIFIERS = (
-    ("NumberOfWedges", "wedge"),
-    ("NumberOfCompensators", "compensator"),
-    ("NumberOfBoli", "bolus"),
-    ("NumberOfBlocks", "block"),
-    ("NumberOfRangeShifters", "range shifter"),
-    ("NumberOfLateralSpreadingDevices", "lateral spreading device"),
-    ("NumberOfRangeModulators", "range modulator"),
+    ("NumberOfWedges", "IonWedgeSequence", "wedge"),
+    ("NumberOfCompensators", "IonRangeCompensatorSequence", "compensator"),
+    ("NumberOfBoli", "ReferencedBolusSequence", "bolus"),
+    ("NumberOfBlocks", "IonBlockSequence", "block"),
+    ("NumberOfRangeShifters", "RangeShifterSequence", "range shifter"),
+    ("NumberOfLateralSpreadingDevices", "LateralSpreadingDeviceSequence", "lateral spreading device"),
+    ("NumberOfRangeModulators", "RangeModulatorSequence", "range modulator"),
 )
+_TILTS = ("TableTopPitchAngle", "TableTopRollAngle", "TableTopEccentricAngle", "GantryPitchAngle")
+# How many numbers an element has that is set at the first control point, and may be repeated at later ones.
+_STILL = {"GantryAngle": 1, "PatientSupportAngle": 1, "IsocenterPosition": 3}
+_STILL_TOLERANCE = 0.01  # degrees, mm
 
 
 def is_plan(path: Path, *, file: str) -> bool:
@@ -66,9 +71,13 @@ def read(path: Path, *, file: str | None = None) -> Plan:
 
 
 def _metersets(group: Record) -> dict[int, float]:
-    found = {}
+    found: dict[int, float] = {}
     for reference in group.items("ReferencedBeamSequence"):
         number = reference.integer("ReferencedBeamNumber")
+        if number in found:
+            raise reference.fault(
+                "ReferencedBeamNumber", f"beam number {number} occurs twice", rule="duplicate_beam"
+            )
         # Setup beams are referenced without a meterset.
         found[number] = (
             reference.number("BeamMeterset", math.nan) if reference.has("BeamMeterset") else math.nan
@@ -116,9 +125,29 @@ def _beam(item: Record, number: int, metersets: dict[int, float]) -> Beam:
         couch_deg=first.number("PatientSupportAngle", 0.0),
         isocentre_mm=(isocentre[0], isocentre[1], isocentre[2]),
         sad_mm=(sad[0], sad[1]),
-        modifiers=tuple(name for keyword, name in _MODIFIERS if item.integer(keyword, 0)),
+        modifiers=_modifiers(item, points),
         layers=_layers(item, points, _scale(item, number, metersets)),
     )
+
+
+def _modifiers(item: Record, points: list[Record]) -> tuple[str, ...]:
+    """What lies in the beam's way; what is described counts, whatever its number says."""
+    found = [
+        name
+        for number, sequence, name in _MODIFIERS
+        if item.integer(number, 0) or item.items(sequence, required=False)
+    ]
+    # Mounted, but out of the way wherever a control point speaks of it: as good as not there.
+    settings = {
+        setting.text("RangeShifterSetting", "")
+        for point in points
+        for setting in point.items("RangeShifterSettingsSequence", required=False)
+    }
+    if settings == {"OUT"}:
+        found = [name for name in found if name != "range shifter"]
+    elif settings and "range shifter" not in found:
+        found.append("range shifter")
+    return tuple(found)
 
 
 def _unit(item: Record) -> str:
@@ -164,14 +193,18 @@ def _layers(item: Record, points: list[Record], scale: float) -> tuple[PlanLayer
     layers: list[PlanLayer] = []
     energy: float | None = None
     total = 0.0
-    for index, point in enumerate(points):
-        _require_static(point, index)
+    final = item.number("FinalCumulativeMetersetWeight")
+    _require_order(points, final)
+    for point in points:
+        _require_static(point, points[0])
         if point.has("NominalBeamEnergy"):
             energy = point.number("NominalBeamEnergy")
         if energy is None or not 0 < energy <= 1000:
             raise point.fault(
                 "NominalBeamEnergy", "an energy above 0 and up to 1000 MeV was expected", rule="energy"
             )
+        if point.text("NominalBeamEnergyUnit", "MEV") != "MEV":
+            raise point.unsupported("NominalBeamEnergyUnit", "energies not in MeV are not supported")
         positions, weights = _spots(point)
         total += float(weights.sum())
         kept = weights > 0
@@ -179,7 +212,6 @@ def _layers(item: Record, points: list[Record], scale: float) -> tuple[PlanLayer
             size = point.numbers("ScanningSpotSize", 2, default=(0.0, 0.0))
             fwhm = (size[0], size[1]) if min(size) > 0 else None
             layers.append(PlanLayer(len(layers) + 1, energy, positions[kept], weights[kept] * scale, fwhm))
-    final = item.number("FinalCumulativeMetersetWeight")
     if not layers:
         raise item.fault("IonControlPointSequence", "the beam has no spot with a weight", rule="no_spots")
     if abs(total - final) > METERSET_TOLERANCE * final:
@@ -191,17 +223,42 @@ def _layers(item: Record, points: list[Record], scale: float) -> tuple[PlanLayer
     return tuple(layers)
 
 
-def _require_static(point: Record, index: int) -> None:
-    """Angles may be set at the first control point only; tilted tables are refused."""
-    for keyword in ("TableTopPitchAngle", "TableTopRollAngle", "GantryPitchAngle"):
+def _require_order(points: list[Record], final: float) -> None:
+    """Control points are numbered upwards, and their cumulative weights rise up to the final one."""
+    index, done = -1, 0.0
+    for point in points:
+        number = point.integer("ControlPointIndex", index + 1)
+        if number <= index:
+            raise point.fault(
+                "ControlPointIndex", f"{number} comes after {index}: out of order", rule="control_points"
+            )
+        weight = point.number("CumulativeMetersetWeight", done)
+        if not done - METERSET_TOLERANCE * final <= weight <= (1 + METERSET_TOLERANCE) * final:
+            raise point.fault(
+                "CumulativeMetersetWeight",
+                f"{weight:.6g} does not lie between {done:.6g}, the one before, and the final {final:.6g}",
+                rule="meterset_mismatch",
+            )
+        index, done = number, weight
+
+
+def _require_static(point: Record, first: Record) -> None:
+    """Nothing may move after the first control point; tilted and eccentric tables are refused."""
+    for keyword in _TILTS:
         if point.number(keyword, 0.0) != 0.0:
             raise point.unsupported(
                 keyword, "angles other than 0 are not supported", rule="geometry_unsupported"
             )
-    if index and any(point.has(keyword) for keyword in ("GantryAngle", "PatientSupportAngle")):
-        raise point.unsupported(
-            "GantryAngle", "beams that move during delivery are not supported", rule="geometry_unsupported"
-        )
+    for keyword, count in _STILL.items():
+        if point.has(keyword):
+            start = first.numbers(keyword, count, default=(0.0,) * count)
+            moved = np.subtract(point.numbers(keyword, count), start)
+            if "Angle" in keyword:
+                moved = (moved + 180.0) % 360.0 - 180.0
+            if np.abs(moved).max() > _STILL_TOLERANCE:
+                raise point.unsupported(
+                    keyword, "beams that move during delivery are not supported", rule="geometry_unsupported"
+                )
 
 
 def _spots(point: Record) -> tuple[Floats, Floats]:

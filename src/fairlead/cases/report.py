@@ -7,8 +7,11 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -85,14 +88,23 @@ def fraction_summary(fraction: Fraction) -> dict[str, Any]:
 
 def draw(made: Comparison, criteria: VerdictCriteria) -> dict[str, bytes]:
     """The pictures by file name; slices go through the isocentre of the first beam."""
+    drawings = _drawings(made, criteria)
+    # Compressing, half of the work, leaves the interpreter to another thread.
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        pngs = threads.map(lambda drawing: drawing(), drawings.values())
+        return dict(zip(drawings, pngs, strict=True))
+
+
+def _drawings(made: Comparison, criteria: VerdictCriteria) -> dict[str, Callable[[], bytes]]:
     x, y, z = made.plan.beams[0].isocentre_mm
     ct, planned = pictures.axial(made.ct, z), pictures.axial(made.planned, z)
+    axial, coronal = pictures.ground(ct), pictures.ground(pictures.coronal(made.ct, y))
     delivered = pictures.axial(made.delivered, z)
     peak = float(made.planned.values.max())
     shown = math.ceil(peak * 10.5) / 10
     lines = tuple(share * peak for share in (0.2, 0.5, 0.8, 0.95))
     dose = Wash(0.0, shown, DOSE_COLOURS, "Gy", 0.05 * peak, lines)
-    percent = _percent(made, peak, z)
+    percent = _percent(planned, delivered, peak)
     reach = max(5.0, math.ceil(float(np.nanmax(np.abs(percent.values)))))
     difference = Wash(-reach, reach, DIFFERENCE_COLOURS, "%", opacity=0.8)
     gamma = Wash(0.0, criteria.gamma.max_gamma, GAMMA_COLOURS, "gamma", opacity=0.85)
@@ -101,51 +113,56 @@ def draw(made: Comparison, criteria: VerdictCriteria) -> dict[str, bytes]:
     isodoses = f"{where}; lines at 20, 50, 80 and 95 % of the maximum"
     gammas = Volume(made.planned.grid, made.gamma.values, "")
     return {
-        "dose-planned.png": pictures.slice_png(ct, planned, dose, title="Planned dose", subtitle=isodoses),
-        "dose-delivered.png": pictures.slice_png(
-            ct, delivered, dose, title="Delivered dose", subtitle=isodoses
+        "dose-planned.png": partial(
+            pictures.slice_png, axial, planned, dose, title="Planned dose", subtitle=isodoses
         ),
-        "difference.png": pictures.slice_png(
-            ct,
+        "dose-delivered.png": partial(
+            pictures.slice_png, axial, delivered, dose, title="Delivered dose", subtitle=isodoses
+        ),
+        "difference.png": partial(
+            pictures.slice_png,
+            axial,
             percent,
             difference,
             title="Delivered minus planned",
             subtitle=f"{where}; percent of the planned maximum",
         ),
-        "gamma.png": pictures.slice_png(
-            ct,
+        "gamma.png": partial(
+            pictures.slice_png,
+            axial,
             pictures.axial(gammas, z),
             gamma,
             title=f"Gamma {g.dose_percent:g} % / {g.distance_mm:g} mm",
             subtitle=f"{where}; above 1 fails",
             mark=1.0,
         ),
-        "gamma-coronal.png": pictures.slice_png(
-            pictures.coronal(made.ct, y),
+        "gamma-coronal.png": partial(
+            pictures.slice_png,
+            coronal,
             pictures.coronal(gammas, y),
             gamma,
             mark=1.0,
             title=f"Gamma {g.dose_percent:g} % / {g.distance_mm:g} mm",
             subtitle=f"coronal slice at y = {y:g} mm, through the isocentre",
         ),
-        "gamma-histogram.png": pictures.gamma_histogram_png(made.gamma.values),
-        "depth-dose.png": pictures.depth_png(planned, delivered, ct, x_mm=x, y_mm=y),
-        "logs.png": pictures.logs_png(
-            made.deviations, position_mm=criteria.position_mm, mu_percent=criteria.layer_mu_percent
+        "gamma-histogram.png": partial(pictures.gamma_histogram_png, made.gamma.values),
+        "depth-dose.png": partial(pictures.depth_png, planned, delivered, ct, x_mm=x, y_mm=y),
+        "logs.png": partial(
+            pictures.logs_png,
+            made.deviations,
+            position_mm=criteria.position_mm,
+            mu_percent=criteria.layer_mu_percent,
         ),
     }
 
 
-def _percent(made: Comparison, peak: float, z_mm: float) -> pictures.Slice:
-    grid = made.planned.grid
-    values = 100.0 * (made.delivered.values.astype(np.float64) - made.planned.values) / peak
+def _percent(planned: pictures.Slice, delivered: pictures.Slice, peak: float) -> pictures.Slice:
+    values = (100.0 * (delivered.values.astype(np.float64) - planned.values) / peak).astype(np.float32)
     # Where neither dose matters there is nothing to see but noise.
-    low = np.maximum(made.planned.values, made.delivered.values) < 0.02 * peak
-    values[low] = np.nan
-    cut = pictures.axial(Volume(grid, values.astype(np.float32), ""), z_mm)
-    if np.isnan(cut.values).all():
-        return pictures.Slice(np.zeros_like(cut.values), cut.across_mm, cut.down_mm, cut.names)
-    return cut
+    values[np.maximum(planned.values, delivered.values) < 0.02 * peak] = np.nan
+    if np.isnan(values).all():
+        values = np.zeros_like(values)
+    return replace(planned, values=values)
 
 
 _STYLE = """

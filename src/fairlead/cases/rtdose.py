@@ -15,7 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from fairlead.cases import dicom
+from fairlead.cases import axial, dicom
 from fairlead.cases.dicom import Record
 from fairlead.cases.folders import MAX_DOSE_BYTES
 from fairlead.cases.model import Floats, Grid, Plan, Volume
@@ -169,14 +169,11 @@ def read(path: Path, *, file: str | None = None) -> Volume:
         raise record.fault("Modality", "this is not an RT Dose", rule="not_a_dose")
     if record.text("DoseUnits") != "GY":
         raise record.unsupported("DoseUnits", "only doses in GY are supported")
-    if record.numbers("ImageOrientationPatient", 6) != (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
-        raise record.unsupported(
-            "ImageOrientationPatient", "only doses along the patient's axes are supported"
-        )
     scaling = record.number("DoseGridScaling")
     if not scaling > 0:
         raise record.fault("DoseGridScaling", "it must be above 0")
-    grid, order = _read_grid(record)
+    towards = axial.directions(record)
+    grid, order = _read_grid(record, towards)
     with np.errstate(over="ignore"):
         values = (_stored(record, grid).astype(np.float64) * scaling).astype(np.float32)
     if not np.isfinite(values).all():
@@ -184,7 +181,7 @@ def read(path: Path, *, file: str | None = None) -> Volume:
     plans = record.items("ReferencedRTPlanSequence", required=False)
     return Volume(
         grid,
-        np.ascontiguousarray(values[::order]),
+        np.ascontiguousarray(axial.upright(values[::order], towards)),
         record.text("FrameOfReferenceUID", ""),
         record.text("StudyInstanceUID", ""),
         plans[0].text("ReferencedSOPInstanceUID", "") if len(plans) == 1 else "",
@@ -192,7 +189,7 @@ def read(path: Path, *, file: str | None = None) -> Volume:
     )
 
 
-def _stored(record: Record, grid: Grid) -> npt.NDArray[np.unsignedinteger]:
+def _stored(record: Record, grid: Grid) -> axial.Stored:
     bits = record.integer("BitsAllocated")
     if (
         bits not in {16, 32}
@@ -200,25 +197,33 @@ def _stored(record: Record, grid: Grid) -> npt.NDArray[np.unsignedinteger]:
         or record.integer("SamplesPerPixel", 1) != 1
     ):
         raise record.unsupported("BitsAllocated", "only unsigned values of 16 or 32 bits are supported")
-    data = dicom.pixels(record, count=grid.voxels * bits // 8)
-    return np.frombuffer(data, dtype=f"<u{bits // 8}").reshape(grid.shape)
+    return axial.stored(record, grid.voxels, bits=bits, signed=False).reshape(grid.shape)
 
 
-def _read_grid(record: Record) -> tuple[Grid, Literal[1, -1]]:
+def _read_grid(record: Record, towards: axial.Directions) -> tuple[Grid, Literal[1, -1]]:
     """The grid, and -1 where the frames run towards the feet."""
     rows, columns = record.integer("Rows", low=1, high=8192), record.integer("Columns", low=1, high=8192)
     frames = record.integer("NumberOfFrames", 1, low=1, high=8192)
     dy, dx = record.numbers("PixelSpacing", 2)
     if min(dx, dy) <= 0:
         raise record.fault("PixelSpacing", "a spacing must be above 0")
-    x0, y0, z0 = record.numbers("ImagePositionPatient", 3)
+    x, y, z = record.numbers("ImagePositionPatient", 3)
     offsets = np.array(record.numbers("GridFrameOffsetVector", frames)) if frames > 1 else np.zeros(1)
     step = _frame_step(record, offsets)
-    # The offsets count from ImagePositionPatient, or (first one not 0) are positions themselves.
-    first = z0 + float(offsets[0]) if offsets[0] == 0 else float(offsets[0])
+    if offsets[0] == 0:
+        # The offsets count from the first frame, along the normal of rows and columns.
+        step *= towards[0] * towards[1]
+    elif abs(float(offsets[0]) - z) > _GEOMETRY_TOLERANCE_MM:
+        raise record.fault(
+            "GridFrameOffsetVector", "it begins neither with 0 nor with the z of ImagePositionPatient"
+        )
     order: Literal[1, -1] = 1 if step > 0 else -1
-    lowest = first if order == 1 else first + step * (frames - 1)
-    return Grid((frames, rows, columns), (x0, y0, lowest), (dx, dy, abs(step))), order
+    origin = (
+        axial.lowest_mm(x, dx, columns, towards[0]),
+        axial.lowest_mm(y, dy, rows, towards[1]),
+        axial.lowest_mm(z, abs(step), frames, order),
+    )
+    return Grid((frames, rows, columns), origin, (dx, dy, abs(step))), order
 
 
 def _frame_step(record: Record, offsets: Floats) -> float:

@@ -69,6 +69,7 @@ def examine(case: Path, machine: Machine) -> Examined:
                 "folder.no_delivery", ".", "", "the folder holds no delivery (a folder named by 16 digits)"
             )
         )
+    found += _misnamed_deliveries(folder)
     if plan:
         for delivery in read:
             found += _against_plan(delivery, plan, room)
@@ -225,6 +226,14 @@ def _deliveries(folder: CaseFolder, found: list[Violation]) -> tuple[Delivery, .
     return tuple(read)
 
 
+def _misnamed_deliveries(folder: CaseFolder) -> Iterator[Violation]:
+    """Records where nobody would look for them: a delivery must not be left out without a word."""
+    for place in folder.others:
+        if (place / deliveries.PLAN_INFO).exists():
+            words = "it holds a delivery, but is not named by 16 digits, or lies too deep"
+            yield Violation("folder.delivery_name", shown(place, folder.root), "name", words)
+
+
 def _against_plan(delivery: Delivery, plan: Plan, room: Room | None) -> Iterator[Violation]:
     info, table = f"{delivery.folder}/{deliveries.PLAN_INFO}", f"{delivery.folder}/{delivery.table}"
     if delivery.patient_id != plan.patient_id:
@@ -254,7 +263,7 @@ def _layers_against_plan(
     delivery: Delivery, beam: Beam, table: str, room: Room | None
 ) -> Iterator[Violation]:
     recorded = {record.layer for record in delivery.layers}
-    expected = set(range(1, delivery.stop_layer + 1))
+    expected = set(range(delivery.start_layer, delivery.stop_layer + 1))
     for layer in sorted(expected - recorded):
         words = f"layer {layer} of {delivery.stop_layer} delivered ones is missing"
         yield Violation("planrange.rows", table, "LAYER_NO", words)
@@ -263,7 +272,8 @@ def _layers_against_plan(
             "planrange.rows",
             table,
             "LAYER_NO",
-            f"layer {layer} is beyond STOP_LAYER_NUMBER {delivery.stop_layer}",
+            f"layer {layer} does not lie within START_LAYER_NUMBER {delivery.start_layer}"
+            f" and STOP_LAYER_NUMBER {delivery.stop_layer}",
         )
     planned = {layer.number: layer.energy_mev for layer in beam.layers}
     for record in delivery.layers:

@@ -66,11 +66,18 @@ class SlurmOptions:
 # Clients wait for minutes for a controller that is away; ours ask again by themselves.
 _CLIENT = """
 ask() {
-  said=$(timeout 15 "$@" 2>"$dir/said.$$") && { rm -f "$dir/said.$$"; return 0; }
-  cat "$dir/said.$$" >&2
-  grep -qiE 'unable to contact|connection (refused|timed out|failure)|socket timed out|communications' \
-    "$dir/said.$$" && { rm -f "$dir/said.$$"; [ -e "$dir/rc" ] || exit 76; }
+  said=$(timeout 15 "$@" 2>"$dir/said.$$")
+  case $? in
+    0) rm -f "$dir/said.$$"; return 0;;
+    124) away=1;;
+    *) away=; cat "$dir/said.$$" >&2;;
+  esac
+  # A controller that dies in the middle of a question leaves half an answer, or none.
+  grep -qiE 'unable to contact|connection (refused|timed out|failure|reset)|socket timed out|communications' \
+    "$dir/said.$$" && away=1
+  grep -qiE 'zero bytes|broken pipe|(receive|send) failure|not connected' "$dir/said.$$" && away=1
   rm -f "$dir/said.$$"
+  [ -n "$away" ] && [ ! -e "$dir/rc" ] && exit 76
   return 1
 }
 # past FIELD VALUE: what accounting knows of a job (id|name|state|exit). The database where there is one, else

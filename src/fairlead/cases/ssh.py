@@ -1,4 +1,4 @@
-"""Hosts over SSH: pooled connections, bounded channels, pinned host keys. The only importer of asyncssh.
+"""Hosts over SSH: pooled connections, bounded channels, pinned host keys; files go through `sftp`.
 
     async with open_ssh(target) as host:
         answer = await host.sh("nproc")
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,29 +19,16 @@ from typing import Any
 import asyncssh
 from pydantic import SecretStr
 
-from fairlead.cases.jobs import (
-    Answer,
-    HostAuthFailed,
-    HostBusy,
-    HostCommandFailed,
-    HostConnectionLost,
-    HostDiskFull,
-    HostKeyMismatch,
-    HostPermission,
-    HostUnreachable,
-    OnBytes,
-)
+from fairlead.cases.jobs import Answer, HostAuthFailed, HostBusy, HostKeyMismatch, HostUnreachable
+from fairlead.cases.sftp import SftpFiles, lost, session_errors
 from fairlead.kernel import resilience, telemetry
 from fairlead.kernel.errors import FairleadError, SettingsInvalid
 from fairlead.kernel.resilience import Guard, Policy
 
 KEEPALIVE_S = 1.0
 KEEPALIVE_MISSES = 3
-BLOCK_BYTES = 255 * 1024  # OpenSSH closes a session that sends a packet of 256 KiB
 SCRIPTS = 8  # under way at once on one host
 ABANDON_S = 10.0
-REQUESTS = 32  # of BLOCK_BYTES under way at once in one copy
-RENAMES = 64
 _POLICY = Policy(
     deadline_s=24 * 3600.0,  # every call brings its own, shorter one
     attempts=6,
@@ -192,7 +179,8 @@ class _Shell:
     async def start(cls, connection: asyncssh.SSHClientConnection) -> "_Shell":
         shell = cls(await connection.create_process("exec /bin/sh", encoding=None))
         try:
-            shell.group = int((await shell.run("echo $$")).stdout)
+            # What comes first is what the account's start-up files say.
+            shell.group = int((await shell.run("echo; echo $$")).stdout.split()[-1])
         except BaseException:
             shell.close()
             raise
@@ -253,7 +241,7 @@ class SshHost:
 
     async def _sh(self, script: str) -> Answer:
         async with self._scripts, self._pool.link(for_script=True) as link:
-            with _session_errors(self.name, link):
+            with _opening(self.name, link):
                 shell = link.shells.pop() if link.shells else await _Shell.start(link.connection)
                 try:
                     answer = await shell.run(script)
@@ -278,112 +266,15 @@ class SshHost:
             await self._pool.notify()
 
     @asynccontextmanager
-    async def files(self) -> AsyncIterator["SftpFiles"]:
+    async def files(self) -> AsyncIterator[SftpFiles]:
         """One SFTP session, for the length of one transfer."""
         async with self._pool.link() as link:
-            with _session_errors(self.name, link):
+            with _opening(self.name, link):
                 sftp = await link.connection.start_sftp_client(path_encoding=None)
             try:
                 yield SftpFiles(self.name, sftp)
             finally:
                 sftp.exit()
-
-
-class SftpFiles:
-    """Copies over one SFTP session; see `jobs.Files`."""
-
-    def __init__(self, host: str, sftp: asyncssh.SFTPClient) -> None:
-        self._host = host
-        self._sftp = sftp
-
-    async def upload(self, source: Path, target: bytes, *, offset: int, size: int, on_bytes: OnBytes) -> None:
-        """See `jobs.Files`."""
-        with _session_errors(self._host):
-            async with self._sftp.open(target, "ab", block_size=0) as made:
-                if (await made.stat()).size != offset:
-                    await made.truncate(offset)
-            async with self._sftp.open(target, "r+b", block_size=0) as file:
-                with await asyncio.to_thread(source.open, "rb") as stream:
-                    await _send(stream, file, offset, size, on_bytes)
-
-    async def download(
-        self, source: bytes, target: Path, *, offset: int, size: int, on_bytes: OnBytes
-    ) -> None:
-        """See `jobs.Files`."""
-        with _session_errors(self._host):
-            async with self._sftp.open(source, "rb", block_size=0) as file:
-                with await asyncio.to_thread(target.open, "ab") as stream:
-                    stream.truncate(offset)
-                    await _receive(file, stream, offset, size, on_bytes)
-
-    async def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """See `jobs.Files`."""
-        with _session_errors(self._host):
-            for start in range(0, len(pairs), RENAMES):
-                batch = pairs[start : start + RENAMES]
-                await asyncio.gather(*(self._sftp.posix_rename(old, new) for old, new in batch))
-
-
-async def _send(stream: Any, file: Any, offset: int, size: int, on_bytes: OnBytes) -> None:
-    """Write blocks in order, REQUESTS of them under way: the server takes them in that order."""
-    under_way: list[tuple[asyncio.Task[Any], int]] = []
-    stream.seek(offset)
-    try:
-        # A source that grows meanwhile would otherwise never end.
-        while block := await asyncio.to_thread(stream.read, min(BLOCK_BYTES * REQUESTS, size - offset)):
-            for start in range(0, len(block), BLOCK_BYTES):
-                part = block[start : start + BLOCK_BYTES]
-                under_way.append((asyncio.ensure_future(file.write(part, offset)), len(part)))
-                offset += len(part)
-                if len(under_way) >= REQUESTS:
-                    await _first(under_way, on_bytes)
-        while under_way:
-            await _first(under_way, on_bytes)
-    finally:
-        for task, _ in under_way:
-            task.cancel()
-        await asyncio.gather(*(task for task, _ in under_way), return_exceptions=True)
-
-
-async def _first(under_way: list[tuple[asyncio.Task[Any], int]], on_bytes: OnBytes) -> None:
-    task, size = under_way[0]
-    await task
-    del under_way[0]
-    on_bytes(size)
-
-
-async def _receive(file: Any, stream: Any, offset: int, size: int, on_bytes: OnBytes) -> None:
-    """Read blocks ahead, write them in order."""
-    ahead: list[asyncio.Task[Any]] = []
-    position = offset
-    try:
-        while position < size or ahead:
-            while position < size and len(ahead) < REQUESTS:
-                wanted = min(BLOCK_BYTES, size - position)
-                ahead.append(asyncio.ensure_future(_exactly(file, position, wanted)))
-                position += wanted
-            block = await ahead[0]
-            del ahead[0]
-            await asyncio.to_thread(stream.write, block)
-            on_bytes(len(block))
-    finally:
-        for task in ahead:
-            task.cancel()
-        await asyncio.gather(*ahead, return_exceptions=True)
-
-
-async def _exactly(file: Any, offset: int, size: int) -> bytes:
-    """`size` bytes; fewer only where the file has become shorter meanwhile."""
-    data = b""
-    while len(data) < size and (more := await file.read(size - len(data), offset + len(data))):
-        data += more
-    return data
-
-
-def _lost(name: str) -> HostConnectionLost:
-    return HostConnectionLost(
-        f"The connection to host {name} broke.", remedy="It is made again by itself.", host=name
-    )
 
 
 @contextmanager
@@ -414,48 +305,20 @@ def _connect_errors(target: SshTarget) -> Iterator[None]:
 
 
 @contextmanager
-def _session_errors(name: str, link: _Link | None = None) -> Iterator[None]:
-    """Turn what an open connection can meet into errors of ours."""
+def _opening(name: str, link: _Link) -> Iterator[None]:
+    """Turn what a session of this connection can meet into errors of ours."""
     try:
-        yield
+        with session_errors(name):
+            yield
     except asyncssh.ChannelOpenError as error:
-        if link is not None and link.connection.is_closed():
-            raise _lost(name) from error
-        if link is not None:
-            link.channels = max(1, link.used - 1)  # its MaxSessions is smaller than we took it for
+        if link.connection.is_closed():
+            raise lost(name) from error
+        link.channels = max(1, link.used - 1)  # its MaxSessions is smaller than we took it for
         raise HostBusy(
             f"Host {name} opens no further session on this connection.",
             remedy="Lower `channels` for it, or raise MaxSessions there.",
             host=name,
         ) from error
-    except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded) as error:
-        raise disk_full(name) from error
-    except asyncssh.SFTPPermissionDenied as error:
-        raise permission(name) from error
-    except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError) as error:
-        raise _lost(name) from error
-    except (ConnectionError, asyncio.IncompleteReadError) as error:
-        raise _lost(name) from error
-    except asyncssh.SFTPError as error:
-        raise HostCommandFailed(
-            f"Host {name} refuses a file operation: {error.reason}.",
-            remedy="See the host's disk, quota and permissions.",
-            host=name,
-        ) from error
-
-
-def disk_full(name: str) -> HostDiskFull:
-    """The error for a host's full disk."""
-    return HostDiskFull(f"The disk of host {name} is full.", remedy="Make room there, then retry.", host=name)
-
-
-def permission(name: str) -> HostPermission:
-    """The error for what a host's account may not do."""
-    return HostPermission(
-        f"The account on host {name} may not write or read there.",
-        remedy="Check owner and mode of the host's `root` folder.",
-        host=name,
-    )
 
 
 async def _options(target: SshTarget) -> dict[str, Any]:

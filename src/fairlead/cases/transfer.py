@@ -1,4 +1,4 @@
-"""File trees to a host and back: resumed, verified, renamed into place, cleaned up only where they are ours.
+"""File trees to a host and back: resumed, verified, renamed into place.
 
     await transfer.push(host, case_folder, f"{host.root}/cases/{run_id}/in", owner=run_id)
 
@@ -21,21 +21,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from fairlead.cases.jobs import (
-    Answer,
-    Files,
-    Host,
-    HostCommandFailed,
-    HostDiskFull,
-    HostPermission,
-    JobInvalid,
-    OnBytes,
+from fairlead.cases.hostfolders import (
+    ABSENT,
+    OWNER,
+    TransferSourceMissing,
+    ask,
+    checked_path,
+    claim,
+    diagnosed,
+    hashes,
+    quoted,
 )
+from fairlead.cases.jobs import Files, Host, HostCommandFailed, OnBytes
 from fairlead.kernel import telemetry
-from fairlead.kernel.errors import Conflict, FairleadError, NotFound, Unavailable
+from fairlead.kernel.errors import Conflict, FairleadError, Unavailable
 
 T = TypeVar("T")
-OWNER = ".fairlead-owner"
 PARTS = ".fairlead-parts"
 MANIFEST = ".fairlead-manifest.json"
 OURS = (OWNER, PARTS, MANIFEST)
@@ -44,9 +45,6 @@ HASHERS = 2  # files hashed here at once
 PATIENCE_S = 120.0  # without a byte of progress, before a transfer is given up
 CORRUPT_MOST = 3  # times that a transfer may arrive damaged
 PAUSE_S = 0.5
-SCRIPT_S = 600.0  # hashing tens of gigabytes takes minutes
-_NOT_OURS, _ABSENT = 3, 5
-_LITTLE_KIB = 256  # of free space, below which a refused write is taken for a full disk
 
 
 class TransferCorrupt(Unavailable):
@@ -65,18 +63,6 @@ class TransferUnsafe(FairleadError):
     """The folder holds something that must not be transferred: a link, a device, an unusable name."""
 
     code, status, retryable = "cases.transfer_unsafe", 422, False
-
-
-class TransferSourceMissing(NotFound):
-    """There is no such folder to transfer."""
-
-    code = "cases.transfer_source_missing"
-
-
-class FolderNotOurs(Conflict):
-    """The folder does not carry the marker of the run that wants to use or remove it."""
-
-    code = "cases.folder_not_ours"
 
 
 class DiskFull(FairleadError):
@@ -229,161 +215,6 @@ def _here() -> Iterator[None]:
         ) from error
 
 
-# What a host is asked ------------------------------------------------------------------------------------
-
-
-def _quoted(paths: Iterable[str]) -> str:
-    return " ".join(map(shlex.quote, paths))
-
-
-def _checked_path(host: Host, folder: str) -> str:
-    clean = posixpath.normpath(folder)
-    if clean != folder.rstrip("/") or not clean.startswith(host.root.rstrip("/") + "/") or "\0" in clean:
-        raise JobInvalid(
-            f"A folder on host {host.name} is not below its root {host.root}.",
-            remedy="Build it from the host's root and the run's id.",
-        )
-    return clean
-
-
-def _checked(host: Host, answer: Answer) -> bytes:
-    """What a script printed, or the error that its failure stands for."""
-    if answer.exit_code == 0:
-        return answer.stdout
-    said = answer.stderr.decode("utf-8", "replace")
-    if answer.exit_code == _NOT_OURS:
-        raise FolderNotOurs(
-            f"A folder on host {host.name} exists but does not carry this run's marker; it was left alone.",
-            remedy="Look at what it is; remove it by hand if it is not needed.",
-            host=host.name,
-        )
-    if answer.exit_code == _ABSENT:
-        raise TransferSourceMissing(
-            f"The folder to transfer does not exist on host {host.name}.", remedy="Run the job first."
-        )
-    if "No space left" in said or "quota exceeded" in said.lower():
-        raise _host_full(host)
-    if "Permission denied" in said or "Read-only file system" in said:
-        raise HostPermission(
-            f"The account on host {host.name} may not write or read there.",
-            remedy=f"Check owner and mode of what lies below {host.root}.",
-            host=host.name,
-        )
-    # The text may hold names of files, and those hold patients: it goes no further.
-    raise HostCommandFailed(
-        f"A file command failed on host {host.name} (exit {answer.exit_code}).",
-        remedy="The host needs sh, find, xargs and GNU coreutils.",
-        host=host.name,
-    )
-
-
-def _host_full(host: Host) -> HostDiskFull:
-    return HostDiskFull(
-        f"The disk of host {host.name} is full.", remedy="Make room there, then retry.", host=host.name
-    )
-
-
-async def _ask(host: Host, script: str) -> bytes:
-    return _checked(host, await host.sh("{\n" + script + "\nexit\n}\n", deadline_s=SCRIPT_S))
-
-
-_CLAIM = """
-folder={folder} owner={owner}
-mkdir -p -- {parent} || exit 1
-if ! mkdir -- "$folder" 2>/dev/null; then
-  [ -e "$folder" ] || [ -L "$folder" ] || {{ mkdir -- "$folder"; exit 1; }}
-  [ -d "$folder" ] && [ ! -L "$folder" ] || exit {not_ours}
-fi
-cd -- "$folder" || exit 1
-if [ -f {marker} ]; then
-  [ "$(cat {marker})" = "$owner" ] || exit {not_ours}
-elif [ -n "$(ls -A | grep -vxF {marker}.tmp)" ]; then
-  exit {not_ours}
-else
-  printf %s "$owner" >{marker}.tmp && mv -f {marker}.tmp {marker} || exit 1
-fi
-"""
-
-# The marker goes last, so that an interrupted removal can be repeated. `find -delete` follows no link and
-# leaves other file systems alone.
-_REMOVE = """
-folder={folder} owner={owner}
-[ -e "$folder" ] || [ -L "$folder" ] || exit 0
-[ -d "$folder" ] && [ ! -L "$folder" ] || exit {not_ours}
-root=$(cd -P -- {root} && pwd -P) && cd -P -- "$folder" && here=$(pwd -P) || exit 1
-case "$here" in "$root"/?*) ;; *) exit {not_ours};; esac
-[ -f {marker} ] && [ ! -L {marker} ] && [ "$(cat {marker})" = "$owner" ] || exit {not_ours}
-find . -xdev -mindepth 1 -depth ! -path ./{marker} -delete || exit 1
-rm -f {marker} && cd / && rmdir -- "$here"
-"""
-
-
-def _filled(host: Host, script: str, folder: str, owner: str) -> str:
-    folder = _checked_path(host, folder)
-    return script.format(
-        folder=shlex.quote(folder),
-        parent=shlex.quote(posixpath.dirname(folder)),
-        root=shlex.quote(host.root),
-        owner=shlex.quote(owner),
-        marker=OWNER,
-        not_ours=_NOT_OURS,
-    )
-
-
-async def claim(host: Host, folder: str, owner: str) -> None:
-    """Make `folder` below the host's root and mark it as `owner`'s. Raises FolderNotOurs."""
-    await _ask(host, _filled(host, _CLAIM, folder, owner))
-
-
-async def remove(host: Host, folder: str, owner: str) -> None:
-    """Remove `folder` and all in it, if it carries `owner`'s marker; nothing where it is gone already.
-
-    Raises FolderNotOurs, and then has removed nothing.
-    """
-    await _ask(host, _filled(host, _REMOVE, folder, owner))
-    telemetry.log.info("transfer.removed", host=host.name, owner=owner)
-
-
-async def folders(host: Host, parent: str) -> tuple[str, ...]:
-    """Names of the folders in `parent` on the host; none where it is missing."""
-    parent = _checked_path(host, parent)
-    script = (
-        f"[ -d {shlex.quote(parent)} ] || exit 0\n"
-        f"find {shlex.quote(parent)} -mindepth 1 -maxdepth 1 -type d -printf '%f\\0'"
-    )
-    return tuple(os.fsdecode(name) for name in (await _ask(host, script)).split(b"\0") if name)
-
-
-async def _hashes(host: Host, folder: str, paths: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of those of `paths` (relative) that are files in `folder` on the host."""
-    if not paths:
-        return {}
-    # `stat` first: what grows in between fails the comparison of hashes.
-    script = (
-        f"cd -- {shlex.quote(folder)} || exit 1\n"
-        f"for f in {_quoted(f'./{path}' for path in paths)}; do\n"
-        '  [ -f "$f" ] && [ ! -L "$f" ] && printf "%s\\0" "$f"\n'
-        'done | xargs -0 -r sh -c \'stat --printf="%s %n\\0" -- "$@" && sha256sum -z -- "$@"\' sh'
-    )
-    sizes: dict[str, int] = {}
-    found: dict[str, tuple[int, str]] = {}
-    for record in (await _ask(host, script)).split(b"\0"):
-        head, _, name = record.partition(b" ")
-        path = os.fsdecode(name.lstrip(b" *")).removeprefix("./")
-        if len(head) == 64 and path in sizes:
-            found[path] = (sizes[path], head.decode())
-        elif head.isdigit():
-            sizes[path] = int(head)
-    return found
-
-
-async def _diagnosed(host: Host, folder: str, error: HostCommandFailed) -> FairleadError:
-    """A full disk's own error where that is why the host refused; SFTP's version 3 does not say."""
-    script = f"df -Pk -- {shlex.quote(folder)} | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4"
-    free = (await host.sh(script)).stdout.strip()
-    return _host_full(host) if free.isdigit() and int(free) < _LITTLE_KIB else error
-
-
 async def _persistently(host: Host, meter: _Meter, attempt: Callable[[], Awaitable[T]]) -> T:
     """`attempt` again and again through lost connections, as long as bytes still move."""
     clock = asyncio.get_running_loop().time
@@ -469,7 +300,7 @@ async def push(
     May be repeated; files that are there already are only compared. Raises TransferUnsafe,
     TransferSourceChanged, TransferCorrupt, FolderNotOurs, DiskFull, FileRefused and Host… errors.
     """
-    target = _checked_path(host, target)
+    target = checked_path(host, target)
     with _here():
         surveyed = await asyncio.to_thread(survey, source)
         sizes = {path: size for path, (size, _) in surveyed.items()}
@@ -479,7 +310,7 @@ async def push(
             await claim(host, target, owner)
             return await _persistently(host, job.meter, lambda: _push_round(job))
         except HostCommandFailed as error:
-            raise await _diagnosed(host, target, error) from error
+            raise await diagnosed(host, target, error) from error
         finally:
             hashing.close()
             _count_bytes(job.meter, "to_host")
@@ -517,9 +348,9 @@ async def _push_round(job: _Push) -> Manifest:
 async def _prepare_target(job: _Push) -> dict[str, tuple[int, str]]:
     folders = sorted({posixpath.dirname(path) for path in job.sizes} - {""})
     script = f"cd -- {shlex.quote(job.target)} && rm -f {MANIFEST} || exit 1\n"
-    script += f"mkdir -p -- {_quoted(f'./{folder}' for folder in [PARTS, *folders])} || exit 1\n"
-    await _ask(job.host, script)
-    return await _hashes(job.host, job.target, [*job.sizes, *(job.part(path) for path in job.sizes)])
+    script += f"mkdir -p -- {quoted(f'./{folder}' for folder in [PARTS, *folders])} || exit 1\n"
+    await ask(job.host, script)
+    return await hashes(job.host, job.target, [*job.sizes, *(job.part(path) for path in job.sizes)])
 
 
 async def _is_there(job: _Push, path: str, found: tuple[int, str] | None) -> bool:
@@ -535,11 +366,11 @@ async def _usable(job: _Push, path: str, found: tuple[int, str] | None) -> int:
 
 
 async def _verify_parts(job: _Push, paths: Sequence[str]) -> None:
-    there = await _hashes(job.host, job.target, [job.part(path) for path in paths])
+    there = await hashes(job.host, job.target, [job.part(path) for path in paths])
     wrong = [path for path in paths if not await _is_there(job, path, there.get(job.part(path)))]
     if not wrong:
         return
-    await _ask(job.host, f"cd -- {shlex.quote(job.target)} && rm -f -- {_quoted(map(job.part, wrong))}")
+    await ask(job.host, f"cd -- {shlex.quote(job.target)} && rm -f -- {quoted(map(job.part, wrong))}")
     raise TransferCorrupt(
         f"{len(wrong)} of {len(paths)} files arrived on host {job.host.name} with another content.",
         remedy="See that host's disk and memory.",
@@ -551,7 +382,7 @@ async def _write_manifest(job: _Push, manifest: Manifest) -> None:
     text = shlex.quote(manifest.as_json())
     script = f"cd -- {shlex.quote(job.target)} && rm -rf -- ./{PARTS} || exit 1\n"
     script += f"printf %s {text} >{MANIFEST}.tmp && mv -f {MANIFEST}.tmp {MANIFEST}"
-    await _ask(job.host, script)
+    await ask(job.host, script)
 
 
 # Pull ----------------------------------------------------------------------------------------------------
@@ -570,7 +401,7 @@ async def pull(
     `target` is made where it is missing; files that are there already are only compared. Raises
     TransferUnsafe, TransferSourceMissing, TransferCorrupt, DiskFull, FileRefused and Host… errors.
     """
-    source = _checked_path(host, source)
+    source = checked_path(host, source)
     sizes = await _survey_there(host, source, wanted)
     meter = _Meter(sizes, on_progress)
     with _here():
@@ -582,10 +413,10 @@ async def pull(
 
 
 async def _survey_there(host: Host, source: str, wanted: Callable[[str], bool] | None) -> dict[str, int]:
-    script = f"cd -- {shlex.quote(source)} 2>/dev/null || exit {_ABSENT}\n"
+    script = f"cd -- {shlex.quote(source)} 2>/dev/null || exit {ABSENT}\n"
     script += "find . -mindepth 1 ! -type d -printf '%y %s %P\\0'"
     sizes: dict[str, int] = {}
-    for record in filter(None, (await _ask(host, script)).split(b"\0")):
+    for record in filter(None, (await ask(host, script)).split(b"\0")):
         kind, size, name = record.split(b" ", 2)
         path = os.fsdecode(name)
         if path.split("/", 1)[0] in OURS or (wanted is not None and not wanted(path)):
@@ -606,7 +437,7 @@ async def _pull_round(
     host: Host, source: str, target: Path, sizes: Mapping[str, int], meter: _Meter
 ) -> Manifest:
     # Hashing there and copying go on at the same time, over two sessions.
-    hashing = asyncio.ensure_future(_hashes(host, source, list(sizes)))
+    hashing = asyncio.ensure_future(hashes(host, source, list(sizes)))
     try:
         async with host.files() as files:
             await _each(sizes, lambda path: _download(host, files, source, target, path, meter))
@@ -635,7 +466,7 @@ def _part_size(part: Path, final: Path) -> int:
 async def _usable_here(host: Host, path: str, part: Path, size: int) -> int:
     """`size`, that of the local part, where it is the beginning of the host's file; else 0."""
     script = f"head -c {size} -- {shlex.quote(path)} | sha256sum"
-    there = (await _ask(host, script)).split(b" ", 1)[0].decode()
+    there = (await ask(host, script)).split(b" ", 1)[0].decode()
     return size if there == await asyncio.to_thread(sha256_of, part) else 0
 
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator
 
-from fairlead.cases import plans
 from fairlead.cases.engines import files, grids, process
 from fairlead.cases.engines.options import EngineOptions, validated
 from fairlead.cases.engines.port import (
@@ -177,6 +176,8 @@ def _require_planned_spots(request: DoseRequest) -> None:
     """Raises CaseUnsupported where spots are not those of the plan file, which is all that it reads."""
     if request.sources is None:
         return
+    from fairlead.cases import plans  # what reads DICOM takes long to load, and few jobs need it
+
     written = plans.read(request.sources.plan_file)
     for beam in request.plan.beams:
         planned = written.beam(request.sources.number(beam))

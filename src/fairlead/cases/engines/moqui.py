@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from fairlead.cases import plans
 from fairlead.cases.engines import grids, process
 from fairlead.cases.engines.options import EngineOptions, validated
 from fairlead.cases.engines.port import (
@@ -150,6 +149,8 @@ def _sources(request: DoseRequest) -> DicomSources:
 
 def _treatment_indices(plan: Plan, sources: DicomSources, options: MoquiOptions) -> dict[int, int]:
     """MOQUI's number of each beam: it counts the treatment beams of the plan file from 1."""
+    from fairlead.cases import plans  # what reads DICOM takes long to load, and jobs of others need none
+
     written = plans.read(sources.plan_file)
     numbers = [beam.number for beam in written.beams]
     for beam in plan.beams:
@@ -173,9 +174,17 @@ def _treatment_indices(plan: Plan, sources: DicomSources, options: MoquiOptions)
 
 def _write_dicom(folder: Path, sources: DicomSources) -> None:
     """Plan and CT in one folder, as links: MOQUI takes the first plan that it finds there."""
+    from fairlead.cases import axial, dicom
+
     folder.mkdir()
     (folder / "RP.dcm").symlink_to(sources.plan_file.resolve())
     slices = sorted(path for path in sources.ct_folder.iterdir() if path.suffix.lower() == ".dcm")
+    first = dicom.read(slices[0], file="CT", kind="ct")
+    if axial.directions(first) != axial.UPRIGHT:
+        # Its dose would come in the order of these pixels, and be taken for one along the patient's axes.
+        raise first.unsupported(
+            "ImageOrientationPatient", "moqui needs rows to the left, columns to the back"
+        )
     for index, path in enumerate(slices):  # numbered: their own names may be the patient's
         (folder / f"CT.{index:04d}.dcm").symlink_to(path.resolve())
 

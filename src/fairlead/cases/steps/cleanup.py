@@ -3,16 +3,19 @@
 import asyncio
 import re
 import shutil
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fairlead.cases import store, transfer
+from fairlead.cases import hostfolders, store
 from fairlead.cases.places import Place
 from fairlead.cases.steps.interpret import INPUT
 from fairlead.cases.steps.port import CaseParts, Step, Work
 from fairlead.cases.steps.transfer import remote_folder
 from fairlead.cases.steps.validate import MARKER, SOURCE
+from fairlead.cases.store import BeamRecord
 from fairlead.kernel import telemetry
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.errors import FairleadError
@@ -26,22 +29,37 @@ async def run(work: Work) -> dict[str, Any]:
 
     A host that does not answer now keeps its files: they are in the event, and `sweep` removes them later.
     """
-    left: list[str] = []
+    by_host: dict[str, list[BeamRecord]] = defaultdict(list)
     for record in await work.reading(lambda conn: store.beams_of(conn, work.case_id, work.round)):
-        place = work.parts.places.get(record.host or "")
-        if place is None or record.job is None:
-            continue
-        try:
-            await transfer.remove(place.host, remote_folder(place, work), work.name)
-            for attempt in range(1, record.attempt + 1):
-                job = f"{work.name}-b{record.beam}-a{attempt}"
-                await transfer.remove(place.host, f"{place.host.root.rstrip('/')}/jobs/{job}", job)
-        except FairleadError as error:
-            left.append(record.job)
-            telemetry.log.warning("case.cleanup_left", case=work.case_id, host=record.host, code=error.code)
-    await work.calculate(remove_marked, work.folder, (SOURCE, INPUT))
+        if record.job is not None:
+            by_host[record.host or ""].append(record)
+    there = [
+        (work.parts.places[host], records) for host, records in by_host.items() if host in work.parts.places
+    ]
+    _, failed = await asyncio.gather(
+        asyncio.to_thread(remove_marked, work.folder, (SOURCE, INPUT)),
+        asyncio.gather(*(_cleared(work, place, records) for place, records in there)),
+    )
+    left = [job for jobs in failed for job in jobs]
     await work.change("case.cleaned", {"left_on_host": left}, key="cleaned", act=lambda _: None)
     return {"left_on_host": left}
+
+
+async def _cleared(work: Work, place: Place, records: Sequence[BeamRecord]) -> list[str]:
+    """Remove the round's folder and those of its jobs from one host; the jobs where that failed."""
+    root = place.host.root.rstrip("/")
+    attempts = [(record.beam, attempt) for record in records for attempt in range(1, record.attempt + 1)]
+    jobs = [f"{work.name}-b{beam}-a{attempt}" for beam, attempt in attempts]
+    folders = {remote_folder(place, work): work.name, **{f"{root}/jobs/{job}": job for job in jobs}}
+    removing = (hostfolders.remove(place.host, folder, owner) for folder, owner in folders.items())
+    for failure in await asyncio.gather(*removing, return_exceptions=True):
+        if isinstance(failure, FairleadError):
+            host, code = place.about.name, failure.code
+            telemetry.log.warning("case.cleanup_left", case=work.case_id, host=host, code=code)
+            return [str(record.job) for record in records]
+        if failure is not None:
+            raise failure
+    return []
 
 
 async def sweep(parts: CaseParts) -> int:
@@ -61,14 +79,14 @@ async def sweep(parts: CaseParts) -> int:
 async def _swept(parts: CaseParts, place: Place) -> int:
     removed, root = 0, place.host.root.rstrip("/")
     for parent in ("cases", "jobs"):
-        for name in await transfer.folders(place.host, f"{root}/{parent}"):
+        for name in await hostfolders.folders(place.host, f"{root}/{parent}"):
             found = _OF_A_ROUND.fullmatch(name)
             if found is None or not await asyncio.to_thread(_over, parts, found["case"], int(found["round"])):
                 continue
             try:
-                await transfer.remove(place.host, f"{root}/{parent}/{name}", name)
+                await hostfolders.remove(place.host, f"{root}/{parent}/{name}", name)
                 removed += 1
-            except transfer.FolderNotOurs:
+            except hostfolders.FolderNotOurs:
                 telemetry.log.warning("case.sweep_not_ours", host=place.about.name)
     return removed
 

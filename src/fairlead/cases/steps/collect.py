@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from fairlead.cases import store, transfer
 from fairlead.cases.engines.files import ResultIncomplete, read_result, result_folder
-from fairlead.cases.jobs import JobState
+from fairlead.cases.jobs import JobState, JobStatus
 from fairlead.cases.places import Place
 from fairlead.cases.steps.interpret import INPUT, request_name
 from fairlead.cases.steps.port import Work
@@ -24,13 +24,16 @@ class ResultRefused(FairleadError):
     code, status, retryable = "cases.result_refused", 502, True
 
 
-async def run(work: Work, record: BeamRecord) -> dict[str, Any]:
-    """The beam's result on this machine, accepted. After ResultRefused it is calculated anew."""
+async def run(work: Work, record: BeamRecord, ended: JobStatus | None) -> dict[str, Any]:
+    """The beam's result on this machine, accepted. After ResultRefused it is calculated anew.
+
+    `ended` is how its job ended; where it is not known the host is asked.
+    """
     if record.status is BeamStatus.COMPLETED:
         return {"beam": record.beam}
     place = await place_of(work)
     try:
-        await _agree(place, record)
+        _agree(ended or await _asked(place, record))
         seconds = await _fetched(work, place, record)
     except (ResultIncomplete, ResultRefused) as error:
         await _refuse(work, record, error)
@@ -47,12 +50,15 @@ async def run(work: Work, record: BeamRecord) -> dict[str, Any]:
     return data
 
 
-async def _agree(place: Place, record: BeamRecord) -> None:
-    """Exit code and log are of this very attempt, because its job has a name of its own."""
+async def _asked(place: Place, record: BeamRecord) -> JobStatus:
     ref = await place.executor.find(str(record.job))
     if ref is None:
         raise ResultRefused("its job is unknown to the host")
-    status = await place.executor.status(ref)
+    return await place.executor.status(ref)
+
+
+def _agree(status: JobStatus) -> None:
+    """Exit code and log are of this very attempt, because its job has a name of its own."""
     if status.state is not JobState.SUCCEEDED or status.exit_code != 0:
         raise ResultRefused(f"its job ended as {status.state.value}, exit code {status.exit_code}")
     if FINISHED.decode() not in status.recent.splitlines():

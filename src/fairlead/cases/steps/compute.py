@@ -39,31 +39,37 @@ class JobLost(FairleadError):
     code, status, retryable = "cases.job_lost", 502, True
 
 
-async def run(work: Work, beam: int) -> BeamRecord:
-    """The beam once its job has ended well. Raises RunCancelled (the job was stopped), JobFailed, JobLost."""
+async def run(work: Work, beam: int) -> tuple[BeamRecord, JobStatus | None]:
+    """The beam once its job has ended well, and how it ended where that was seen just now.
+
+    Raises RunCancelled (the job was stopped), JobFailed, JobLost.
+    """
     place = await place_of(work)
     record = await queue.admitted(work, place, beam)
     if record.status is not BeamStatus.RUNNING:
-        return record
+        return record, None
     ref = await place.executor.submit(_spec(work, place, record))
     status = await _watched(work, place, record, ref)
     if status.state is not JobState.SUCCEEDED:
         raise await _ended_badly(work, place, record, ref, status)
-    calculated = await work.change(
+    calculated, given = await work.change(
         "beam.calculated",
         {"beam": beam, "attempt": record.attempt},
         key=f"beam:{beam}:{record.attempt}:calculated",
         act=lambda conn: _calculated(conn, work, place, record),
     )
-    work.parts.freed.ring()
-    return calculated
+    work.parts.waiters.wake(given)
+    return calculated, status
 
 
-def _calculated(conn: sa.Connection, work: Work, place: Place, record: BeamRecord) -> BeamRecord:
+def _calculated(
+    conn: sa.Connection, work: Work, place: Place, record: BeamRecord
+) -> tuple[BeamRecord, set[str]]:
+    """The beam as it is then, and the jobs that have a place on the host then."""
     values: dict[str, Any] = {"status": BeamStatus.COLLECTING, "gpus": [], "exit_code": 0, "progress": 1.0}
     store.update_beam(conn, work.case_id, work.round, record.beam, **values)
-    queue.pass_on(conn, place, record)
-    return store.beam_of(conn, work.case_id, work.round, record.beam)
+    given = queue.pass_on(conn, place, record)
+    return store.beam_of(conn, work.case_id, work.round, record.beam), given
 
 
 def _spec(work: Work, place: Place, record: BeamRecord) -> JobSpec:
@@ -108,7 +114,7 @@ async def _watched(work: Work, place: Place, record: BeamRecord, ref: JobRef) ->
             await work.check_cancelled()
             if time.monotonic() > renew_at:
                 renew_at = time.monotonic() + gpus.LEASE_S / 4
-                await work.ctx.shift.in_transaction(lambda conn: gpus.renew(conn, ref.name, utc_now()))
+                await work.ctx.shift.in_transaction(lambda conn: gpus.renew(conn, ref.name, gpus.clock(conn)))
     except (RunCancelled, JobDeadline):
         await place.executor.cancel(ref)
         raise
@@ -152,17 +158,18 @@ async def _ended_badly(
         exit_code=status.exit_code,
     )
 
-    def act(conn: sa.Connection) -> None:
-        queue.pass_on(conn, place, record)
+    def act(conn: sa.Connection) -> set[str]:
+        given = queue.pass_on(conn, place, record)
         store.update_beam(
             conn, work.case_id, work.round, record.beam,
             status=BeamStatus.PENDING if again else BeamStatus.FAILED, gpus=[],
             exit_code=status.exit_code, problem=error.problem(), finished_at=utc_now(),
         )  # fmt: skip
+        return given
 
     data = {"beam": record.beam, "attempt": record.attempt, "state": status.state.value, "again": again}
-    await work.change("beam.failed", data, key=f"beam:{record.beam}:{record.attempt}:failed", act=act)
-    work.parts.freed.ring()
+    given = await work.change("beam.failed", data, key=f"beam:{record.beam}:{record.attempt}:failed", act=act)
+    work.parts.waiters.wake(given)
     telemetry.count("fairlead_case_jobs_failed_total", labels={"state": status.state.value})
     return error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fairlead.cases import deliveries, rules, store
+from fairlead.cases import deliveries, store
 from fairlead.cases.model import Fraction, FractionState
 from fairlead.cases.steps.port import Step, Work
 from fairlead.cases.steps.validate import SOURCE
@@ -50,7 +50,7 @@ def decide(
 
 async def run(work: Work) -> dict[str, Any]:
     """Fractions into the database; whether to go on, or until when to wait."""
-    examined = await work.calculate(rules.examine, work.folder / SOURCE, work.parts.machine)
+    examined = await work.calculate(work.parts.readings.examined, work.folder / SOURCE, work.parts.machine)
     beams = [beam.number for beam in examined.plan.beams] if examined.plan else []
     found = deliveries.group(examined.deliveries, beams)
     wait = timedelta(seconds=work.parts.settings.fraction_wait_s)

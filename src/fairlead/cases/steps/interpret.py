@@ -1,15 +1,16 @@
 """Interpret the logs and write what the hosts calculate from: no file of it names the patient."""
 
 import hashlib
+from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-from fairlead.cases import engines, offline, rtdose, rules, verify
+from fairlead.cases import engines, offline, rtdose, verify
 from fairlead.cases import interpret as logs
-from fairlead.cases.deliveries import group, reference_fraction
+from fairlead.cases.deliveries import reference_fraction
 from fairlead.cases.engines import DoseRequest
 from fairlead.cases.engines.files import write_request
-from fairlead.cases.model import Beam, Plan
+from fairlead.cases.model import Beam, LayerLog, Plan
 from fairlead.cases.pseudonyms import Pseudonyms, export_dicom
 from fairlead.cases.rules import Examined
 from fairlead.cases.steps.port import Step, Work
@@ -28,7 +29,7 @@ def request_name(beam: int) -> str:
 
 def examined_copy(work: Work) -> Examined:
     """The case as it was copied. Raises CaseChanged where the copy is not what it was."""
-    examined = rules.examine(work.folder / SOURCE, work.parts.machine)
+    examined = work.parts.readings.examined(work.folder / SOURCE, work.parts.machine)
     if not examined.valid or examined.plan is None or examined.room is None:
         raise CaseChanged("The copy of the case in the work folder is damaged.", remedy="Retry the case.")
     return examined
@@ -49,15 +50,13 @@ def _write(work: Work) -> list[int]:
     settings = work.parts.settings
     chosen = engines.engine(settings.engine, settings.engine_options)  # refused here, before a host is asked
     rtdose.check_fits(plan, ct, ct.grid)
-    fraction = reference_fraction(group(examined.deliveries, [beam.number for beam in plan.beams]))
-    if fraction is None:
+    fractions, layers = verify.interpreted(examined)
+    if reference_fraction(fractions) is None:
         raise NotComparable("The case has no delivery.", remedy="Have it sent.")
-    by_beam = {
-        delivery.beam_number: logs.layer_logs(examined.folder.root / delivery.folder, delivery, room)
-        for delivery in fraction.reference
-    }
+    by_beam: dict[int, list[LayerLog]] = defaultdict(list)
+    for beam, log, _ in layers:
+        by_beam[beam.number].append(log)
     own_folder(work.folder)
-    _, layers = verify.interpreted(examined)
     offline.write_layers(work.folder / LOGS, layers)
     delivered = logs.delivered_plan(plan, by_beam)
     # The UID would let the host's owner find the patient; requests are told apart by their content.

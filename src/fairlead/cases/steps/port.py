@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import heapq
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +16,8 @@ import sqlalchemy as sa
 from fairlead.cases import store
 from fairlead.cases.machine import Machine
 from fairlead.cases.places import Place
+from fairlead.cases.steps.readings import Readings
+from fairlead.cases.steps.waiters import Waiters
 from fairlead.cases.store import CaseRecord
 from fairlead.cases.verify import VerdictCriteria
 from fairlead.kernel import telemetry
@@ -22,6 +27,7 @@ from fairlead.kernel.errors import FairleadError
 from fairlead.kernel.objects import ObjectStore
 from fairlead.kernel.resilience import OutcomeUnknown
 from fairlead.kernel.runs import RunCancelled, RunContext
+from fairlead.kernel.runs import store as run_store
 from fairlead.kernel.settings import CasesSettings
 
 T = TypeVar("T")
@@ -43,23 +49,46 @@ class FilesUnusable(FairleadError):
     code, status, retryable = "cases.files_unusable", 507, True
 
 
-class Bell:
-    """Wakes whoever waits for it."""
+class Turns:
+    """Room for so many at once. The oldest goes first, whoever came first: a case that has begun is brought
+    to its host, and to its verdict, before others begin, so that hosts get work soon and never run out of it.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int) -> None:
         """Nobody waits yet."""
-        self._event = asyncio.Event()
+        self._free = at_once
+        self._order = itertools.count()
+        self._waiting: list[tuple[datetime, int, asyncio.Future[None]]] = []
 
-    def ring(self) -> None:
-        """Wake all who wait now."""
-        self._event.set()
-        self._event = asyncio.Event()
+    @contextlib.asynccontextmanager
+    async def turn(self, since: datetime) -> AsyncIterator[None]:
+        """The block has a place; before it began, whoever waits with an earlier `since` had theirs."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._called(since)
+        try:
+            yield
+        finally:
+            self._pass_on()
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return when it rings, or after `timeout_s`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
+    async def _called(self, since: datetime) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (since, next(self._order), mine))
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():
+                self._pass_on()  # called and cancelled in the same moment
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            _, _, following = heapq.heappop(self._waiting)
+            if not following.done():
+                following.set_result(None)
+                return
+        self._free += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +102,9 @@ class CaseParts:
     settings: CasesSettings
     criteria: VerdictCriteria
     work: Path  # folder of ours on this machine; holds patient data, so mode 0700
-    freed: Bell = field(default_factory=Bell)  # rings when a beam has left its place on a host
-    calculating: asyncio.Semaphore  # how many steps may use much memory and all of a core at once
+    waiters: Waiters = field(default_factory=Waiters)
+    calculating: Turns  # how many steps may use much memory and all of a core at once
+    readings: Readings = field(default_factory=Readings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +149,7 @@ class Work:
 
     async def calculate(self, act: Callable[..., T], *args: Any) -> T:
         """`act(*args)` in a thread, when there is room for it."""
-        async with self.parts.calculating:
+        async with self.parts.calculating.turn(self.ctx.run.created_at):
             return await asyncio.to_thread(act, *args)
 
     async def check_cancelled(self) -> None:
@@ -144,13 +174,14 @@ async def execute(step: Step, work: Work) -> Json:
 
     Raises what the step raises last; StepDeadline where time ran out.
     """
-    await work.check_cancelled()
-    await work.change(
-        "case.step",
-        {"step": step.name, "state": "begun"},
-        key=f"{step.name}:begun:{await _repeats(work, step)}",
-        act=lambda conn: store.update_case(conn, work.case_id, utc_now(), step=step.name),
-    )
+
+    def begin(conn: sa.Connection) -> None:
+        if run_store.cancel_requested(conn, work.ctx.run_id):
+            raise RunCancelled
+        store.update_case(conn, work.case_id, utc_now(), step=step.name)
+
+    key = f"{step.name}:begun:{await _repeats(work, step)}"
+    await work.change("case.step", {"step": step.name, "state": "begun"}, key=key, act=begin)
     with timed(step.name):
         result = await attempts(step.name, lambda: _in_time(step, work), work)
     await work.change(

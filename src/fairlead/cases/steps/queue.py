@@ -17,8 +17,11 @@ from fairlead.cases.steps.port import Work
 from fairlead.cases.store import BeamRecord, BeamStatus
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.errors import FairleadError
+from fairlead.kernel.runs import RunCancelled
+from fairlead.kernel.runs import store as run_store
 
-_LOOK_S, _CLAIM_S, _DISCOVER_S = 1.0, gpus.WAITER_S / 4, 300.0
+_CLAIM_S, _DISCOVER_S = gpus.WAITER_S / 4, 300.0
+_TICK_S = 0.01  # after the end of its patience, so that it surely has ended
 
 
 class NoGpus(FairleadError):
@@ -40,13 +43,12 @@ async def admitted(work: Work, place: Place, beam: int) -> BeamRecord:
     """
     claimed_at = -_CLAIM_S
     while True:
-        await work.check_cancelled()
         found, granted = await work.reading(partial(_look, work=work, beam=beam))
         if found.status is BeamStatus.RUNNING and not await _holds(work, place, found):
             continue
         if found.status is not BeamStatus.PENDING:
             return found
-        _require_patience(work, place, found)
+        patience_s = _patience_s(work, place, found)
         if granted or time.monotonic() - claimed_at >= _CLAIM_S:
             claimed_at = time.monotonic()
             known = await _known_gpus(work, place)
@@ -54,30 +56,37 @@ async def admitted(work: Work, place: Place, beam: int) -> BeamRecord:
             record = await work.ctx.shift.in_transaction(admit)
             if record is not None:
                 return record
-        await work.parts.freed.wait(_LOOK_S)
+        claim_s = claimed_at + _CLAIM_S - time.monotonic()
+        await work.parts.waiters.wait(work.ctx, _next_job(found), min(claim_s, patience_s + _TICK_S))
 
 
-def _require_patience(work: Work, place: Place, record: BeamRecord) -> None:
+def _patience_s(work: Work, place: Place, record: BeamRecord) -> float:
+    """How long the beam still waits. Raises PlaceDeadline where that is over."""
     allowed_s = work.parts.settings.place_wait_s
-    if (utc_now() - record.queued_at).total_seconds() > allowed_s:
+    left_s = allowed_s - (utc_now() - record.queued_at).total_seconds()
+    if left_s < 0:
         raise PlaceDeadline(
             f"Beam {record.beam} got no place on the host {place.about.name} within {allowed_s:g} s.",
             remedy="See `fairlead cases hosts`: resume it, add places, or raise place_wait_s; then retry.",
             host=place.about.name,
         )
+    return left_s
 
 
-def pass_on(conn: sa.Connection, place: Place, record: BeamRecord) -> None:
-    """Give up the beam's place, and give it to whose turn it is."""
+def pass_on(conn: sa.Connection, place: Place, record: BeamRecord) -> set[str]:
+    """Give up the beam's place, and give it to whose turn it is; the jobs that have places on hosts then."""
     store.leave_place(conn, record)
     about = store.host(conn, place.about.name)
     known = [str(gpu["uuid"]) for gpu in about.gpus] if about else []
     slots = place.slots(known, about.state if about else HostState.ACTIVE)
-    gpus.claim(conn, str(record.job), [slots], utc_now())
+    gpus.claim(conn, str(record.job), [slots], gpus.clock(conn))
+    return {lease.holder for lease in gpus.leases(conn)}
 
 
 def _look(conn: sa.Connection, *, work: Work, beam: int) -> tuple[BeamRecord, bool]:
-    """The beam, and whether somebody has given it a place already."""
+    """The beam, and whether somebody has given it a place already. Raises RunCancelled."""
+    if run_store.cancel_requested(conn, work.ctx.run_id):
+        raise RunCancelled
     record = store.beam_of(conn, work.case_id, work.round, beam)
     return record, bool(gpus.leases(conn, _next_job(record)))
 
@@ -92,7 +101,7 @@ async def _holds(work: Work, place: Place, record: BeamRecord) -> bool:
     Where a crash came before the job was started, and lasted until the lease ran out, the beam queues again.
     """
     job = str(record.job)
-    renewed = await work.ctx.shift.in_transaction(lambda conn: gpus.renew(conn, job, utc_now()))
+    renewed = await work.ctx.shift.in_transaction(lambda conn: gpus.renew(conn, job, gpus.clock(conn)))
     if renewed or await place.executor.find(job) is not None:
         return True
 
@@ -143,11 +152,12 @@ def _admit(
         since=record.queued_at,
         hosts=(name,),
     )
-    gpus.enqueue(conn, wanted, now)
+    clock = gpus.clock(conn)
+    gpus.enqueue(conn, wanted, clock)
     gpus.prioritise(conn, job, case.priority)
     about = store.host(conn, name)
     slots = place.slots(known, about.state if about else HostState.ACTIVE)
-    lease = gpus.claim(conn, job, [slots], now)
+    lease = gpus.claim(conn, job, [slots], clock)
     if lease is None:
         return None
     store.update_beam(

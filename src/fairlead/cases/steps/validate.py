@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fairlead.cases import report, rules, store
+from fairlead.cases import folders, report, rules, store, transfer
 from fairlead.cases.folders import READY_MARKER
 from fairlead.cases.rules import Examined
 from fairlead.cases.steps.port import Step, Work
@@ -51,9 +51,38 @@ async def run(work: Work) -> dict[str, Any]:
 
 
 def _examine(work: Work, folder: Path) -> Examined:
-    examined = rules.examine(folder, work.parts.machine)
-    if not examined.valid:
+    if not _is_plain(folder) and not (examined := rules.examine(folder, work.parts.machine)).valid:
         return examined
+    copied = _copied(work, folder)
+    if copied.valid:
+        return copied
+    # What is wrong is told of the sender's folder: its names, and what lies beside it, are not the copy's.
+    shutil.rmtree(work.folder / SOURCE, ignore_errors=True)
+    examined = rules.examine(folder, work.parts.machine)
+    if examined.valid:
+        raise CaseChanged("The case changed while it was copied.", remedy="It is read again by itself.")
+    return examined
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether it can be copied before it is read: files and folders, none too large, and marked as ready.
+
+    Raises CaseNotFound.
+    """
+    found = folders.look(folder)
+    if found.violations or not found.ready:
+        return False
+    try:
+        return all(size <= folders.MAX_DICOM_BYTES for size, _ in transfer.survey(folder).values())
+    except (FairleadError, OSError):
+        return False
+
+
+def _copied(work: Work, folder: Path) -> Examined:
+    """The copy of the case in the work folder, read; the case itself where its faults prevent copying.
+
+    Raises CaseChanged, WorkFolderUnusable.
+    """
     copy = work.folder / SOURCE
     try:
         own_folder(work.folder)
@@ -64,14 +93,14 @@ def _examine(work: Work, folder: Path) -> Examined:
     except (OSError, shutil.Error) as error:
         if not folder.is_dir():
             raise CaseChanged("The case folder vanished while it was copied.") from None
+        if not (examined := rules.examine(folder, work.parts.machine)).valid:
+            return examined  # a file of it cannot be read
         raise WorkFolderUnusable(
             f"The work folder cannot take a copy of the case: {_reason(error)}.",
             remedy="Make room, or correct its permissions, and retry the case.",
         ) from None
-    copied = rules.examine(copy, work.parts.machine)
-    if not copied.valid or copied.plan is None or copied.plan.uid != (examined.plan and examined.plan.uid):
-        raise CaseChanged("The case changed while it was copied.", remedy="It is read again by itself.")
-    return copied
+    work.parts.readings.forget(copy)  # a former copy may look the same by size and time
+    return work.parts.readings.examined(copy, work.parts.machine)
 
 
 def _reason(error: OSError) -> str:

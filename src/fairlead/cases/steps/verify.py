@@ -1,5 +1,6 @@
 """Planned against delivered dose: gamma, the verdict, its report and pictures."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fairlead.cases.engines.files import read_result
 from fairlead.cases.steps.convert import DELIVERED_FILE, PLANNED_FILE, results_folder
 from fairlead.cases.steps.interpret import INPUT, examined_copy, request_name
 from fairlead.cases.steps.port import Step, Work
+from fairlead.cases.steps.validate import SOURCE
 from fairlead.cases.verify import Verdict
 from fairlead.kernel.clock import utc_now
 
@@ -18,7 +20,9 @@ SHOWN = (".png", ".html", ".json")  # without patient identifiers, so they may b
 
 async def run(work: Work) -> dict[str, Any]:
     """The verdict on the calculated doses, into the case."""
-    return await _publish(work, await work.calculate(_judge, work))
+    result = await work.calculate(_judge, work)
+    work.parts.readings.forget(work.folder / SOURCE)
+    return await _publish(work, result)
 
 
 async def reject(work: Work) -> dict[str, Any]:
@@ -47,11 +51,11 @@ def _reject(work: Work, folder: Path) -> dict[str, Any]:
 async def _publish(work: Work, result: dict[str, Any]) -> dict[str, Any]:
     """Report and pictures into the object store, then the verdict into the case."""
     out = work.folder / "results"
-    for path in sorted(out.iterdir()):
-        if path.suffix in SHOWN:
-            await work.parts.objects.put(
-                f"{objects_prefix(work.case_id, work.round)}/{path.name}", path.read_bytes()
-            )
+    prefix = objects_prefix(work.case_id, work.round)
+    shown = [path for path in sorted(out.iterdir()) if path.suffix in SHOWN]
+    await asyncio.gather(
+        *(work.parts.objects.put(f"{prefix}/{path.name}", path.read_bytes()) for path in shown)
+    )
     gamma = result["gamma"] or {}
 
     def act(conn: sa.Connection) -> None:

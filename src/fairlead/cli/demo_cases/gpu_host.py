@@ -9,19 +9,22 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncssh
 
-START_S = 10.0
+START_S = 30.0
 _CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorized_keys
+HostKey "{folder}/host_key"
+AuthorizedKeysFile "{folder}/authorized_keys"
 PidFile none
 UsePAM no
 StrictModes no
@@ -29,6 +32,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 PubkeyAuthentication yes
+SetEnv "HOME={folder}"
 Subsystem sftp internal-sftp
 LogLevel ERROR
 """
@@ -47,11 +51,13 @@ def make_keys(folder: Path, port: int) -> None:
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}\n", encoding="ascii")
 
 
-def free_port() -> int:
-    """A port on loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port on loopback that the system gives to nobody else during the block; a server may listen there."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield int(reserved.getsockname()[1])
 
 
 def openssh() -> Path | None:
@@ -65,8 +71,12 @@ def openssh() -> Path | None:
 
 async def main(folder: Path, program: Path | None) -> None:
     """Serve until standard input ends: with sshd `program`, else with asyncssh."""
-    port = free_port()
-    make_keys(folder, port)
+    with free_port() as port:
+        make_keys(folder, port)
+        await _serve(folder, program, port)
+
+
+async def _serve(folder: Path, program: Path | None, port: int) -> None:
     about = {"port": port, "user": getpass.getuser(), "server": "OpenSSH" if program else "asyncssh"}
     if program is None:
         server = await asyncssh.listen(
@@ -74,7 +84,7 @@ async def main(folder: Path, program: Path | None) -> None:
             port,
             server_host_keys=[str(folder / "host_key")],
             authorized_client_keys=str(folder / "authorized_keys"),
-            process_factory=_shell,
+            process_factory=shell,
             sftp_factory=True,
             encoding=None,
         )
@@ -108,14 +118,38 @@ async def _answers(port: int) -> None:
                 return
 
 
-async def _shell(process: "asyncssh.SSHServerProcess[bytes]") -> None:
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", process.command or "exec sh", stdin=pipe, stdout=pipe, stderr=pipe
-    )
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    process.exit(await child.wait())
-    await process.wait_closed()
+async def shell(process: "asyncssh.SSHServerProcess[bytes]") -> None:
+    """What sshd does: the account's shell runs the command in a session of its own; all it says is sent."""
+    (stdin, in_), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
+    try:
+        child = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", process.command or "exec sh",
+            stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
+        )  # fmt: skip
+    finally:
+        for theirs in (stdin, stdout, stderr):
+            os.close(theirs)
+    # Pipes and not streams: asyncssh reads a stream twice at once where the client was slow, and then gives
+    # up the connection. No EOF: it would be one of both outputs where only the first has ended.
+    await process.redirect(stdin=in_, stdout=out, stderr=err, send_eof=False)
+    gone = asyncio.ensure_future(process.wait_closed())
+    ended = asyncio.ensure_future(child.wait())
+    await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    code = await ended
+    said = asyncio.ensure_future(_all_sent(process))
+    await asyncio.wait({gone, said}, return_when=asyncio.FIRST_COMPLETED)
+    said.cancel()
+    process.exit(code if code >= 0 else 128 - code)
+    await gone
+
+
+async def _all_sent(process: "asyncssh.SSHServerProcess[bytes]") -> None:
+    with suppress(OSError, asyncssh.Error):  # the client has gone
+        await process.stdout.drain()
+        await process.stderr.drain()
 
 
 def _announce(about: dict[str, object]) -> None:

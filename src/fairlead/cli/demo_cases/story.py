@@ -26,24 +26,12 @@ def tell(data_dir: Path, *, as_json: bool = False) -> None:
         output.reserve_stdout()
     telemetry.configure(level="warning", form="text")
     times, folder = Times(), data_dir.absolute()
-    _emptied(data_dir)
+    fresh(data_dir)
     with ExitStack() as stack:
         cases = Story(folder, stack, times).tell()
     times.show()
     if as_json:
         output.as_json({"cases": cases, "seconds": times.document()})
-
-
-def _emptied(data_dir: Path) -> None:
-    # After a kill -9 jobs of the last demo may still be writing for a second.
-    for _ in range(20):
-        try:
-            fresh(data_dir)
-        except OSError:
-            time.sleep(0.25)  # noqa: TID251 - nothing tells when they end
-        else:
-            return
-    fresh(data_dir)
 
 
 class Story:
