@@ -120,6 +120,12 @@ async def test_what_is_there_already_is_not_sent_again_and_what_changed_is(
     assert contents(Path(target)) == contents(source)
 
 
+def spoil(path: Path) -> None:
+    """Change its first byte."""
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
 @pytest.mark.parametrize("damage", [pytest.param(False, id="intact"), pytest.param(True, id="corrupt")])
 async def test_a_part_is_resumed_where_it_is_a_prefix_and_thrown_away_where_it_is_not(
     host: Host, tmp_path: Path, damage: bool
@@ -130,7 +136,7 @@ async def test_a_part_is_resumed_where_it_is_a_prefix_and_thrown_away_where_it_i
     part = tree(Path(target), **{f"{transfer.PARTS}/{transfer._part('big')}": data[:2_000_000]})
     if damage:
         path = part / transfer.PARTS / transfer._part("big")
-        path.write_bytes(b"x" + path.read_bytes()[1:])
+        spoil(path)
     watch = Watch()
     await transfer.push(host, source, target, owner="run-1", on_progress=watch)
     assert watch.seen[0].bytes_done == (0 if damage else 2_000_000)
@@ -139,7 +145,7 @@ async def test_a_part_is_resumed_where_it_is_a_prefix_and_thrown_away_where_it_i
     back = tree(tmp_path / "back", **{f"{transfer.PARTS}/{transfer._part('big')}": data[:2_000_000]})
     if damage:
         path = back / transfer.PARTS / transfer._part("big")
-        path.write_bytes(b"x" + path.read_bytes()[1:])
+        spoil(path)
     watch = Watch()
     await transfer.pull(host, target, back, on_progress=watch)
     assert watch.seen[0].bytes_done == (0 if damage else 2_000_000)
