@@ -179,7 +179,8 @@ class Desk:
     def files(self, job: str = "") -> dict[str, bytes]:
         """Every object that is stored, or those of one job, by key."""
         root = self.folder / "objects"
-        found = [path for path in root.rglob("*") if path.is_file()]
+        # Whoever is killed while writing leaves `name#number`, which is no object.
+        found = [path for path in root.rglob("*") if path.is_file() and "#" not in path.name]
         return {str(path.relative_to(root)): path.read_bytes() for path in found if job in str(path)}
 
     def log(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from fairlead.kernel.clock import utc_now
 from fairlead.kernel.runs import Event, RunStatus
 from fairlead.kernel.settings import Settings
-from fairlead.support import accounts, records
+from fairlead.support import accounts, jobs_door, records
 from fairlead.support.model import JobKind, Language, Suppression
 from fairlead.support.tables import suppressions
 from fairlead.support.telling import STAGES
@@ -118,7 +118,7 @@ def test_the_next_screening_says_what_is_new_and_what_is_fixed(busy: Desk, world
     ec2, s3 = world.client("ec2", GLOBEX), world.client("s3", GLOBEX)
     ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=8, VolumeType="gp3", Encrypted=False)
     s3.delete_bucket_policy(Bucket=f"{WORDS[GLOBEX]}-public")
-    today = utc_now().date()
+    today = jobs_door.today()
     with busy.database.transaction() as conn:
         given = Suppression(check="ebs.volume_encryption", reason="a test", author="ann", expires=today)
         records.accept(conn, PROJECT, given, today=today)
@@ -283,7 +283,7 @@ def test_a_screening_out_of_time_keeps_what_it_found(quiet: Desk) -> None:
 
 
 def test_difference_and_suppressions_over_three_screenings(quiet: Desk) -> None:
-    today = utc_now().date()
+    today = jobs_door.today()
     script = Script()
     with rehearsed(quiet, script):
 
