@@ -9,6 +9,7 @@ import pytest
 from fairlead.cases import faults, machine, rules
 from fairlead.cases.generate import Written
 from fairlead.cases.machine import Machine, Room
+from fairlead.cases.model import Plan, Volume
 from fairlead.cases.rules import Examined
 
 
@@ -46,6 +47,20 @@ def clean_case(clean: Written) -> Path:
 def examined(clean_case: Path, machines: Machine) -> Examined:
     """What the rules find in the clean case."""
     return rules.examine(clean_case, machines)
+
+
+@pytest.fixture(scope="session")
+def plan(examined: Examined) -> Plan:
+    """The plan of the clean case."""
+    assert examined.plan is not None
+    return examined.plan
+
+
+@pytest.fixture(scope="session")
+def ct(examined: Examined) -> Volume:
+    """The CT of the clean case."""
+    assert examined.ct is not None
+    return examined.ct
 
 
 @pytest.fixture

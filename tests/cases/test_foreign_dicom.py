@@ -22,20 +22,6 @@ GRID = Grid((4, 5, 6), (-30.0, -20.0, -10.0), (3.0, 4.0, 5.0))
 
 
 @pytest.fixture(scope="module")
-def plan(examined: Examined) -> Plan:
-    """The synthetic plan."""
-    assert examined.plan is not None
-    return examined.plan
-
-
-@pytest.fixture(scope="module")
-def ct(examined: Examined) -> Volume:
-    """The synthetic CT."""
-    assert examined.ct is not None
-    return examined.ct
-
-
-@pytest.fixture(scope="module")
 def slices(examined: Examined) -> list[bytes]:
     """The first slices of the CT."""
     assert examined.folder.ct is not None

@@ -13,22 +13,9 @@ from hypothesis.extra import numpy as npst
 from fairlead.cases import rtdose
 from fairlead.cases.model import CaseFault, Grid, Plan, Volume
 from fairlead.cases.rtdose import DoseUnusable
-from fairlead.cases.rules import Examined
 
 QUICK = settings(deadline=None, max_examples=80)
 GRID = Grid((3, 4, 5), (-10.5, 0.333333333333, 7.0), (1.1, 2.2, 3.3))
-
-
-@pytest.fixture(scope="module")
-def plan(examined: Examined) -> Plan:
-    assert examined.plan is not None
-    return examined.plan
-
-
-@pytest.fixture(scope="module")
-def ct(examined: Examined) -> Volume:
-    assert examined.ct is not None
-    return examined.ct
 
 
 @given(peak=st.floats(0.0, 1e9, allow_subnormal=False))

@@ -3,14 +3,15 @@
 # ruff: noqa: E501
 
 import json
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
-from tests.support.chromium import Browser, Page, running_chromium
-from tests.support.zendesk_page import APP, served_app, ticket_page
+from tests.support.chromium import Page
+from tests.support.zendesk_page import APP, address, browser, ticket
+
+__all__ = ["address", "browser", "ticket"]
 
 DOC = f"{APP}.document"
 DIALOG = f"{DOC}.querySelector('dialog.acceptance')"
@@ -25,26 +26,6 @@ KEPT = [
     {"id": "a1", "account": "111122223333", "check": "rds.public", "resource": None, "reason": f"Moves in spring {HOSTILE}", "author": "zendesk:1:2", "expires": "2027-01-31", "lapsed": False},
     {"id": "a2", "account": None, "check": "iam.root_key", "resource": None, "reason": "For every account", "author": "olga", "expires": "2026-01-31", "lapsed": True},
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served_app(tmp_path_factory.mktemp("app")) as running:
-        yield running
-
-
-@pytest.fixture
-def ticket(browser: Browser, address: str) -> Iterator[Page]:
-    with ticket_page(browser, address) as page:
-        yield page
-        assert page.complaints == []
-        assert page.evaluate("window.pwned ?? null") is None
 
 
 def serve(page: Page, *, failing: Any = FAILING, kept: Any = KEPT, refusal: str = "") -> None:

@@ -3,36 +3,18 @@
 # ruff: noqa: E501
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.chromium import Browser, Page, running_chromium
-from tests.support.zendesk_page import APP, served_app, ticket_page
+from tests.support.chromium import Page
+from tests.support.zendesk_page import APP, address, browser, ticket
+
+__all__ = ["address", "browser", "ticket"]
 
 DOC = f"{APP}.document"
 ONE = {"account": "111122223333", "name": "Hangang Foods"}
 TWO = {"account": "444455556666", "name": "<img src=x onerror=parent.pwned=1>"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served_app(tmp_path_factory.mktemp("app")) as running:
-        yield running
-
-
-@pytest.fixture
-def ticket(browser: Browser, address: str) -> Iterator[Page]:
-    with ticket_page(browser, address) as page:
-        yield page
-        assert page.complaints == []
 
 
 def greet(

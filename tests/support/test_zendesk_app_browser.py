@@ -3,37 +3,19 @@
 # ruff: noqa: E501
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.chromium import Browser, Page, running_chromium
+from tests.support.chromium import Browser, Page
 from tests.support.screenshots import ask, emit
-from tests.support.zendesk_page import APP, STAND_INS, served_app, ticket_page
+from tests.support.zendesk_page import APP, STAND_INS, address, browser, ticket, ticket_page
+
+__all__ = ["address", "browser", "ticket"]
 
 DOC = f"{APP}.document"
 HOSTILE = '<img src=x onerror="parent.pwned=1"><script>parent.pwned=1</script><b>bold</b>'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served_app(tmp_path_factory.mktemp("app")) as running:
-        yield running
-
-
-@pytest.fixture
-def ticket(browser: Browser, address: str) -> Iterator[Page]:
-    with ticket_page(browser, address) as page:
-        yield page
-        assert page.complaints == []
 
 
 def sent(page: Page, name: str) -> list[dict[str, Any]]:

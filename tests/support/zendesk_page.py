@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from fairlead.support.zendesk_app import package
-from tests.support.chromium import Browser, Page
+from tests.support.chromium import Browser, Page, running_chromium
 
 ROOT = Path(__file__).parents[2]
 HARNESS = Path(__file__).parent / "harness"
@@ -89,6 +91,29 @@ def ticket_page(browser: Browser, address: str, query: str = "") -> Iterator[Pag
         yield page
     finally:
         page.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Real Chromium."""
+    with running_chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `served_app` answers."""
+    with served_app(tmp_path_factory.mktemp("app")) as running:
+        yield running
+
+
+@pytest.fixture
+def ticket(browser: Browser, address: str) -> Iterator[Page]:
+    """A ticket with the app, which in the end has not complained and has run nothing hostile."""
+    with ticket_page(browser, address) as page:
+        yield page
+        assert page.complaints == []
+        assert page.evaluate("window.pwned ?? null") is None
 
 
 def open_ticket(
